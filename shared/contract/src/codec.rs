@@ -1,0 +1,126 @@
+//! Bytes: JSON and MessagePack on the wire, compact MessagePack in frames.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{ApiError, ErrorCode};
+
+/// The largest request body and reply, in bytes.
+pub const MAX_BODY_BYTES: usize = 768 * 1024;
+
+/// How a body on the wire is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// `application/json`, also when no `Content-Type` is given.
+    #[default]
+    Json,
+    /// `application/msgpack`: maps with the same keys and the same texts as in JSON.
+    MessagePack,
+}
+
+impl Format {
+    /// The format that a `Content-Type` header names.
+    pub fn from_content_type(value: Option<&str>) -> Result<Self, ApiError> {
+        match value.map(|v| v.split(';').next().unwrap_or(v).trim()) {
+            None | Some("" | "application/json") => Ok(Self::Json),
+            Some("application/msgpack" | "application/x-msgpack") => Ok(Self::MessagePack),
+            Some(_) => Err(ApiError::new(
+                ErrorCode::BadRequest,
+                "unknown Content-Type: send application/json or application/msgpack",
+            )),
+        }
+    }
+
+    /// The value of the `Content-Type` header.
+    #[must_use]
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::MessagePack => "application/msgpack",
+        }
+    }
+
+    /// Reads a request body. The error names the path of the field that is wrong.
+    pub fn decode<T: DeserializeOwned>(self, body: &[u8]) -> Result<T, ApiError> {
+        if body.len() > MAX_BODY_BYTES {
+            return Err(too_large(body.len()));
+        }
+        match self {
+            Self::Json => {
+                let text = std::str::from_utf8(body).map_err(|e| {
+                    ApiError::new(ErrorCode::BadRequest, format!("the body is not UTF-8: byte {}", e.valid_up_to()))
+                })?;
+                // An empty body is an empty request: lists and gets without arguments need no `{}`.
+                let text = if text.trim().is_empty() { "{}" } else { text };
+                let mut reader = serde_json::Deserializer::from_str(text);
+                let value = serde_path_to_error::deserialize(&mut reader).map_err(|e| bad_field(&e))?;
+                reader
+                    .end()
+                    .map_err(|_| ApiError::new(ErrorCode::BadRequest, "more than one JSON value in the body"))?;
+                Ok(value)
+            }
+            Self::MessagePack => {
+                let body = if body.is_empty() { &[0x80][..] } else { body };
+                let mut reader = rmp_serde::Deserializer::from_read_ref(body).with_human_readable();
+                serde_path_to_error::deserialize(&mut reader).map_err(|e| bad_field(&e))
+            }
+        }
+    }
+
+    /// Writes a body.
+    pub fn encode<T: Serialize>(self, value: &T) -> Result<Vec<u8>, ApiError> {
+        let internal = |e: &dyn std::error::Error| ApiError::new(ErrorCode::Internal, format!("cannot encode: {e}"));
+        match self {
+            Self::Json => serde_json::to_vec(value).map_err(|e| internal(&e)),
+            Self::MessagePack => {
+                let mut out = Vec::with_capacity(256);
+                let mut writer = rmp_serde::Serializer::new(&mut out).with_struct_map().with_human_readable();
+                value.serialize(&mut writer).map_err(|e| internal(&e))?;
+                Ok(out)
+            }
+        }
+    }
+}
+
+/// The error for a body over [`MAX_BODY_BYTES`].
+#[must_use]
+pub fn too_large(bytes: usize) -> ApiError {
+    ApiError::new(
+        ErrorCode::PayloadTooLarge,
+        format!("{bytes} bytes are over the {MAX_BODY_BYTES} of one body: store large content with artifacts.put and send its id"),
+    )
+    .with_details(serde_json::json!({"size": bytes, "max": MAX_BODY_BYTES}))
+}
+
+fn bad_field<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> ApiError {
+    let path = error.path().to_string();
+    let reason = error.inner().to_string();
+    let name = reason.split('`').nth(1).unwrap_or_default().to_owned();
+    if reason.starts_with("unknown field") {
+        let path = if path == "." || path.ends_with(&name) {
+            path.trim_start_matches('.').to_owned()
+        } else {
+            format!("{path}.{name}")
+        };
+        let path = if path.is_empty() { name } else { path };
+        return ApiError::new(
+            ErrorCode::UnknownField,
+            format!("unknown field {path}: see docs/protocol.md for the fields of this request"),
+        )
+        .with_details(serde_json::json!({"path": path}));
+    }
+    ApiError::new(ErrorCode::BadRequest, format!("{path}: {}", without_content(&reason)))
+        .with_details(serde_json::json!({"path": path}))
+}
+
+/// What serde quotes of the caller's value could be content, so only the expectation is passed on.
+fn without_content(reason: &str) -> String {
+    for marker in [", expected ", ": expected "] {
+        if let Some((_, expected)) = reason.split_once(marker) {
+            let kind = reason.split([':', '`', '"']).next().unwrap_or_default().trim();
+            let expected = expected.split(" at line ").next().unwrap_or(expected);
+            return format!("{kind}, expected {expected}");
+        }
+    }
+    reason.split(" at line ").next().unwrap_or(reason).to_owned()
+}

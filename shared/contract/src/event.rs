@@ -1,0 +1,279 @@
+//! The facts of the journal. Each carries all that was decided, so that applying one decides nothing.
+//!
+//! Stored as compact MessagePack (fields by position): a change of shape is a new format version, never an edit.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ArtifactId, Epoch, HashKey, MessageId, ModelId, PoolId, RunId, SessionId, WorkerId};
+use crate::limits::Limits;
+use crate::message::{Artifact, MessageRecord};
+use crate::run::{RunError, RunRecord, Usage};
+use crate::session::{Actor, SessionCreation, SessionStatus};
+use crate::time::Timestamp;
+use crate::vocabulary::SessionState;
+
+/// What a request with a key contained, so that a repeat with other content is noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint(pub u128);
+
+/// One fact.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// The deployment's hash key was made. The first event of a journal.
+    HashKeyCreated {
+        /// The key.
+        key: HashKey,
+    },
+    /// The concurrency limits are these from now on.
+    LimitsChanged {
+        /// All limits.
+        limits: Limits,
+        /// The limit that differs, by its name; one event for each.
+        name: String,
+        /// What it was; null when it was not set.
+        from: Option<u32>,
+        /// What it is; null when it is no longer set.
+        to: Option<u32>,
+        /// Who changed it.
+        changed_by: Actor,
+    },
+    /// Bytes were stored. The engine keeps nothing of them.
+    ArtifactStored(Artifact),
+    /// A session was made.
+    SessionCreated {
+        /// The session.
+        session: Box<SessionCreation>,
+        /// What the request contained.
+        fingerprint: Fingerprint,
+    },
+    /// The state of a session is another.
+    SessionStateChanged {
+        /// The session.
+        session_id: SessionId,
+        /// The state before.
+        from: SessionState,
+        /// Why.
+        reason: String,
+        /// What holds now.
+        status: SessionStatus,
+        /// From creation to now, for the event of an ended session.
+        duration_ms: u64,
+    },
+    /// A pause was set or taken back.
+    SessionPauseSet {
+        /// The session.
+        session_id: SessionId,
+        /// Whether it is paused.
+        paused: bool,
+        /// Who asked.
+        actor: Actor,
+        /// Why.
+        reason: String,
+    },
+    /// The end of a session was asked for: no new submits and appends from here on.
+    SessionEndRequested {
+        /// The session.
+        session_id: SessionId,
+        /// The state it will end in.
+        end: SessionState,
+        /// Who asked.
+        actor: Actor,
+        /// Why.
+        reason: String,
+    },
+    /// A message has its place in a thread.
+    MessageAppended(Box<MessageRecord>),
+    /// An append was taken under a key; its messages stand before this event in the same turn.
+    AppendKeyTaken {
+        /// The session.
+        session_id: SessionId,
+        /// The caller's key.
+        key: String,
+        /// What the request contained.
+        fingerprint: Fingerprint,
+        /// The first of its messages.
+        first_seq: u64,
+        /// The last of its messages.
+        last_seq: u64,
+    },
+    /// A run waits.
+    RunQueued {
+        /// The run with state `queued`.
+        run: Box<RunRecord>,
+        /// What the request contained.
+        fingerprint: Fingerprint,
+    },
+    /// A run holds its limits, and a pool may claim it.
+    RunDispatched {
+        /// The run.
+        run_id: RunId,
+        /// Its session.
+        session_id: SessionId,
+        /// Counts the run's dispatches, from 1.
+        dispatch_no: u32,
+        /// Who may claim it.
+        pool: PoolId,
+        /// When it goes back into the queue unless it was claimed.
+        claim_by: Timestamp,
+        /// The lane it waited in.
+        lane: crate::vocabulary::Lane,
+        /// The model.
+        model_id: ModelId,
+        /// From submit to now.
+        queue_wait_ms: u64,
+    },
+    /// Nobody claimed a dispatch in time: the run waits again.
+    RunReturned {
+        /// The run.
+        run_id: RunId,
+        /// Its session.
+        session_id: SessionId,
+        /// The dispatch that is over.
+        dispatch_no: u32,
+    },
+    /// A worker executes the run.
+    RunClaimed {
+        /// The run.
+        run_id: RunId,
+        /// Its session.
+        session_id: SessionId,
+        /// The attempt, from 1.
+        attempt: u32,
+        /// The fencing number of its lease.
+        epoch: Epoch,
+        /// The worker.
+        worker_id: WorkerId,
+        /// The worker's own number of this claim; a repeat gets the same answer.
+        claim_id: u64,
+        /// The model.
+        model_id: ModelId,
+        /// The thread's end that the window reaches, set by the first claim.
+        upto_seq: u64,
+        /// When the attempt has to have ended.
+        stop_at: Timestamp,
+    },
+    /// An executing run is to stop. Renewals no longer extend its lease.
+    RunStopRequested {
+        /// The run.
+        run_id: RunId,
+        /// Its session.
+        session_id: SessionId,
+        /// Why.
+        cause: StopCause,
+    },
+    /// A report that is not final was taken; its messages stand before this event in the same turn.
+    ReportTaken {
+        /// The run.
+        run_id: RunId,
+        /// Its session.
+        session_id: SessionId,
+        /// The epoch of the attempt.
+        epoch: Epoch,
+        /// Its number, from 0.
+        report_no: u32,
+    },
+    /// A worker lost its lease. What becomes of the run stands behind this event in the same turn.
+    LeaseExpired {
+        /// The run.
+        run_id: RunId,
+        /// Its session.
+        session_id: SessionId,
+        /// The attempt.
+        attempt: u32,
+        /// The epoch that is over.
+        epoch: Epoch,
+        /// The worker that was lost.
+        worker_id: WorkerId,
+        /// What is done about it: `retry`, `fail`, `cancel` or `poison`.
+        action: String,
+    },
+    /// The provider asked to wait. Once per run and cause.
+    RunRateLimited {
+        /// The run.
+        run_id: RunId,
+        /// Its session.
+        session_id: SessionId,
+        /// The provider.
+        provider: String,
+        /// The attempt that was refused.
+        attempt: u32,
+        /// The wait before the next.
+        backoff_ms: u64,
+    },
+    /// The attempt failed and another will be made.
+    RunRetryScheduled {
+        /// The run.
+        run_id: RunId,
+        /// Its session.
+        session_id: SessionId,
+        /// The attempt that failed.
+        attempt: u32,
+        /// Its epoch.
+        epoch: Epoch,
+        /// Why it failed.
+        error: RunError,
+        /// Tokens of all attempts so far.
+        usage: Usage,
+        /// The wait before the next.
+        backoff_ms: u64,
+        /// When the run is queued again.
+        not_before: Timestamp,
+    },
+    /// The run has ended.
+    RunSettled {
+        /// The run, as it stays.
+        run: Box<RunRecord>,
+        /// From the first claim to the end.
+        duration_ms: u64,
+        /// The answer's message with its artifact, for those who wait.
+        output: Option<Output>,
+    },
+}
+
+/// The last answer of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// The message.
+    pub message_id: MessageId,
+    /// Its content.
+    pub artifact_id: ArtifactId,
+}
+
+/// Why an executing run is to stop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StopCause {
+    /// Somebody cancelled it.
+    Cancel {
+        /// Who.
+        by: Actor,
+        /// Why.
+        reason: String,
+    },
+    /// The attempt's time is over.
+    Timeout,
+}
+
+impl Event {
+    /// The session that the event concerns.
+    #[must_use]
+    pub fn session_id(&self) -> Option<SessionId> {
+        match self {
+            Self::HashKeyCreated { .. } | Self::LimitsChanged { .. } | Self::ArtifactStored(_) => None,
+            Self::SessionCreated { session, .. } => Some(session.session_id),
+            Self::MessageAppended(message) => Some(message.session_id),
+            Self::RunQueued { run, .. } | Self::RunSettled { run, .. } => Some(run.session_id),
+            Self::SessionStateChanged { session_id, .. }
+            | Self::SessionPauseSet { session_id, .. }
+            | Self::SessionEndRequested { session_id, .. }
+            | Self::AppendKeyTaken { session_id, .. }
+            | Self::RunDispatched { session_id, .. }
+            | Self::RunReturned { session_id, .. }
+            | Self::RunClaimed { session_id, .. }
+            | Self::RunStopRequested { session_id, .. }
+            | Self::ReportTaken { session_id, .. }
+            | Self::LeaseExpired { session_id, .. }
+            | Self::RunRateLimited { session_id, .. }
+            | Self::RunRetryScheduled { session_id, .. } => Some(*session_id),
+        }
+    }
+}

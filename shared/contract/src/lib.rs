@@ -1,0 +1,42 @@
+//! What the parts of Laneway say to each other: ids, records, requests, events, errors and subjects. Plain data, no I/O.
+
+mod catalog;
+mod chunk;
+mod codec;
+mod endpoint;
+mod error;
+mod event;
+mod flight;
+mod ids;
+mod limits;
+mod message;
+mod money;
+mod request;
+mod run;
+mod session;
+mod subject;
+mod time;
+mod vocabulary;
+
+#[cfg(test)]
+mod tests;
+
+pub use catalog::{Capabilities, Catalog, ModelSpec, ProviderKind, ProviderSpec};
+pub use chunk::{Chunk, Piece};
+pub use codec::{Format, MAX_BODY_BYTES, too_large};
+pub use endpoint::{Endpoint, ServiceName};
+pub use error::{ApiError, ErrorBody, ErrorCode};
+pub use event::{Event, Fingerprint, Output, StopCause};
+pub use flight::{FlightEvent, FlightKind, FlightSource};
+pub use ids::{ArtifactId, Epoch, HashKey, InvalidId, MessageId, ModelId, PoolId, RunId, SessionId, Token, WorkerId};
+pub use limits::*;
+pub use message::{Artifact, MAX_MESSAGES, MessageDraft, MessageRecord, Source};
+pub use money::MicroUsd;
+pub use request::*;
+pub use run::{
+    CancelReceipt, GenerationSettings, ReasoningEffort, RunError, RunFields, RunRecord, RunStatus, RunView, Usage,
+};
+pub use session::{Actor, SessionCreation, SessionFields, SessionRecord, SessionStatus};
+pub use subject::{Family, Prefix, Stream, Subject};
+pub use time::Timestamp;
+pub use vocabulary::*;

@@ -1,0 +1,100 @@
+//! Round trips of what is written, and the shape of errors.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use super::*;
+
+#[test]
+fn every_subject_reads_back() {
+    let prefix = Prefix::parse("acme").unwrap();
+    let run = RunId::parse("0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d3e").unwrap();
+    let session = SessionId::parse("0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d3f").unwrap();
+    let name = Token::parse("w-1").unwrap();
+    let mut subjects = vec![
+        Subject::Journal,
+        Subject::Intake,
+        Subject::Rejects,
+        Subject::Tokens(run),
+        Subject::Control(run),
+        Subject::Dispatch(name.clone()),
+        Subject::Worker(name),
+    ];
+    subjects.extend(Endpoint::ALL.iter().map(|e| Subject::Endpoint(*e)));
+    for kind in FlightKind::ALL {
+        subjects.push(Subject::Flight { session: Some(session), kind: *kind });
+        subjects.push(Subject::Flight { session: None, kind: *kind });
+    }
+    for subject in subjects {
+        assert_eq!(prefix.parse_subject(&prefix.subject(&subject)), Ok(subject));
+    }
+}
+
+#[test]
+fn hostile_tokens_are_refused() {
+    for raw in ["", "a.b", "a b", "*", ">", "a*", "ä", "a\n"] {
+        assert!(Token::parse(raw).is_err(), "{raw:?}");
+    }
+    for raw in ["0197c2f48f6c7cc19c1b2f8f0a6b1d3e", "{0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d3e}", "*", ""] {
+        assert!(RunId::parse(raw).is_err(), "{raw:?}");
+    }
+}
+
+#[test]
+fn a_model_id_keeps_everything_after_the_first_slash() {
+    let model = ModelId::parse("ollama/library/qwen3:0.6b").unwrap();
+    assert_eq!((model.provider(), model.model()), ("ollama", "library/qwen3:0.6b"));
+    assert!(ModelId::parse("echo/* > ä").is_ok());
+    for raw in ["echo", "/x", "echo/", "Echo/x", "e*/x", "echo/a\nb"] {
+        assert!(ModelId::parse(raw).is_err(), "{raw:?}");
+    }
+}
+
+#[test]
+fn errors_name_the_path_and_quote_no_content() {
+    let unknown = Format::Json.decode::<SubmitRun>(br#"{"generation": {"temprature": 1}}"#).unwrap_err();
+    assert_eq!(unknown.code, ErrorCode::UnknownField);
+    assert_eq!(unknown.details["path"], "generation.temprature");
+    let wrong = Format::Json.decode::<SubmitRun>(br#"{"priority": "canary"}"#).unwrap_err();
+    assert_eq!(wrong.code, ErrorCode::BadRequest);
+    assert_eq!(wrong.details["path"], "priority");
+    assert!(!wrong.message.contains("canary"), "{}", wrong.message);
+    assert!(Format::Json.decode::<GetStatus>(b"{} {}").is_err());
+    assert!(Format::Json.decode::<GetStatus>(&[0xff, 0xfe]).is_err());
+}
+
+#[test]
+fn message_pack_has_the_same_keys_and_texts_as_json() {
+    let request: CancelRuns = Format::Json
+        .decode(br#"{"run_id":"0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d3e","actor":{"id":"me","kind":"person"}}"#)
+        .unwrap();
+    let packed = Format::MessagePack.encode(&request).unwrap();
+    assert_eq!(Format::MessagePack.decode::<CancelRuns>(&packed).unwrap(), request);
+    let as_value: serde_json::Value = Format::MessagePack.decode(&packed).unwrap();
+    assert_eq!(as_value, serde_json::to_value(&request).unwrap());
+    for cut in 0..packed.len() {
+        if cut > 0 {
+            assert!(Format::MessagePack.decode::<CancelRuns>(&packed[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn times_and_amounts_read_back() {
+    let time = Timestamp::from_millis(1_790_000_000_123);
+    assert_eq!(serde_json::to_string(&time).unwrap(), "\"2026-09-21T14:13:20.123Z\"");
+    assert_eq!(serde_json::from_str::<Timestamp>("\"2026-09-21T14:13:20.123Z\"").unwrap(), time);
+    for (text, micros) in [("\"0.0015\"", 1_500), ("\"12\"", 12_000_000), ("\"0.000001\"", 1)] {
+        assert_eq!(serde_json::from_str::<MicroUsd>(text).unwrap(), MicroUsd(micros));
+    }
+    for text in ["\"-1\"", "\"1.0000001\"", "\"1e3\"", "\"\"", "1"] {
+        assert!(serde_json::from_str::<MicroUsd>(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn the_built_in_catalog_loads() {
+    let catalog = Catalog::built_in().unwrap();
+    let model = ModelId::parse("echo/default").unwrap();
+    assert!(catalog.model(&model).unwrap().capabilities.streaming);
+    assert_eq!(catalog.cost(&model, &Usage::default()), Some(MicroUsd(0)));
+    assert!(catalog.model(&ModelId::parse("nobody/x").unwrap()).is_none());
+}
