@@ -73,7 +73,7 @@ macro_rules! endpoints {
 endpoints! {
     SessionsCreate = "sessions.create", SessionStore, "Creates a session, with instructions and history.";
     SessionsGet = "sessions.get", SessionStore, "Shows one session.";
-    SessionsList = "sessions.list", SessionStore, "Lists sessions by state, wp_id, role or label.";
+    SessionsList = "sessions.list", SessionStore, "Lists sessions by state, work packet, role or label.";
     SessionsAppend = "sessions.append", SessionStore, "Appends USER messages to a thread.";
     SessionsMessages = "sessions.messages", SessionStore, "Reads a range of a thread, with content if asked.";
     SessionsWindow = "sessions.window", SessionStore, "Reads the window of a claimed attempt.";

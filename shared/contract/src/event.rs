@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{ArtifactId, Epoch, HashKey, MessageId, ModelId, PoolId, RunId, SessionId, WorkerId};
 use crate::limits::Limits;
 use crate::message::{Artifact, MessageRecord};
+use crate::money::MicroUsd;
 use crate::run::{RunError, RunRecord, Usage};
 use crate::session::{Actor, SessionCreation, SessionStatus};
 use crate::time::Timestamp;
@@ -36,6 +37,11 @@ pub enum Event {
         to: Option<u32>,
         /// Who changed it.
         changed_by: Actor,
+    },
+    /// What a fold of the journal up to here has to look like. Every follower compares it with its own.
+    StateDigest {
+        /// The digest.
+        digest: u128,
     },
     /// Bytes were stored. The engine keeps nothing of them.
     ArtifactStored(Artifact),
@@ -122,7 +128,8 @@ pub enum Event {
         /// From submit to now.
         queue_wait_ms: u64,
     },
-    /// Nobody claimed a dispatch in time: the run waits again.
+    /// The run waits in its queue again: nobody claimed its dispatch in time, its session was paused, its worker
+    /// handed it back, or the wait before a retry is over.
     RunReturned {
         /// The run.
         run_id: RunId,
@@ -214,6 +221,10 @@ pub enum Event {
         error: RunError,
         /// Tokens of all attempts so far.
         usage: Usage,
+        /// Cost of all attempts so far, where the price is known.
+        cost_usd: Option<MicroUsd>,
+        /// Reports of this attempt that were taken; 0 when its worker was lost.
+        reports: u32,
         /// The wait before the next.
         backoff_ms: u64,
         /// When the run is queued again.
@@ -223,6 +234,8 @@ pub enum Event {
     RunSettled {
         /// The run, as it stays.
         run: Box<RunRecord>,
+        /// Reports of the last attempt that were taken.
+        reports: u32,
         /// From the first claim to the end.
         duration_ms: u64,
         /// The answer's message with its artifact, for those who wait.
@@ -258,7 +271,10 @@ impl Event {
     #[must_use]
     pub fn session_id(&self) -> Option<SessionId> {
         match self {
-            Self::HashKeyCreated { .. } | Self::LimitsChanged { .. } | Self::ArtifactStored(_) => None,
+            Self::HashKeyCreated { .. }
+            | Self::LimitsChanged { .. }
+            | Self::StateDigest { .. }
+            | Self::ArtifactStored(_) => None,
             Self::SessionCreated { session, .. } => Some(session.session_id),
             Self::MessageAppended(message) => Some(message.session_id),
             Self::RunQueued { run, .. } | Self::RunSettled { run, .. } => Some(run.session_id),

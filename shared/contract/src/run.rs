@@ -133,6 +133,8 @@ pub struct RunFields {
     pub estimated_tokens: Option<u64>,
     /// Settings for the provider.
     pub generation: GenerationSettings,
+    /// The caller's trace, as in the header `traceparent`.
+    pub traceparent: Option<String>,
 }
 
 /// A run as it is stored when it ends and as `runs.get` shows it.

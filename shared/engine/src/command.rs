@@ -1,0 +1,213 @@
+//! What the leader is asked to do, after the edge has parsed, checked and hashed it.
+
+use laneway_contract::{
+    Actor, Artifact, Backend, Epoch, Fingerprint, GenerationSettings, HashKey, Lane, Limits, MessageDraft, MicroUsd,
+    ModelId, OnBusy, Outcome, RetryBackoff, RunId, SessionFields, SessionId, SessionState, WorkerId,
+};
+
+/// A command. One variant for each kind of decision.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Make the deployment's hash key. Refused when there is one.
+    CreateHashKey(HashKey),
+    /// Use these limits from now on.
+    SetLimits(SetLimits),
+    /// Store bytes.
+    Put(Box<Artifact>),
+    /// Make a session.
+    Create(Box<Create>),
+    /// Append to a thread.
+    Append(Box<Append>),
+    /// Queue a run.
+    Submit(Box<Submit>),
+    /// Cancel runs. Takes at most [`Cancel::BATCH`] at a time: repeat until no event comes.
+    Cancel(Cancel),
+    /// Pause or resume a session.
+    Pause(PauseSession),
+    /// End a session.
+    End(EndSession),
+    /// Take the lease of a dispatched run.
+    Claim(Claim),
+    /// Take in what an attempt produced.
+    Report(Box<Report>),
+}
+
+/// See [`Command::SetLimits`].
+#[derive(Clone, Debug)]
+pub struct SetLimits {
+    /// All limits.
+    pub limits: Limits,
+    /// Who asks.
+    pub actor: Actor,
+}
+
+/// See [`Command::Create`].
+#[derive(Clone, Debug)]
+pub struct Create {
+    /// The session.
+    pub session: NewSession,
+    /// The contents of its messages.
+    pub artifacts: Vec<Artifact>,
+    /// What the request contained.
+    pub fingerprint: Fingerprint,
+}
+
+/// A session to be made.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// Its id.
+    pub session_id: SessionId,
+    /// Its fields; the depth is worked out from the parent.
+    pub fields: SessionFields,
+    /// SYSTEM from the instructions, then history.
+    pub messages: Vec<MessageDraft>,
+}
+
+/// See [`Command::Append`].
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// The session.
+    pub session_id: SessionId,
+    /// One or more USER messages.
+    pub messages: Vec<MessageDraft>,
+    /// Their contents.
+    pub artifacts: Vec<Artifact>,
+    /// The idempotency key.
+    pub key: String,
+    /// What the request contained.
+    pub fingerprint: Fingerprint,
+    /// The last seq that the caller knows.
+    pub expected_tail: Option<u64>,
+}
+
+/// See [`Command::Submit`]. What is not given comes from the session.
+#[derive(Clone, Debug)]
+pub struct Submit {
+    /// The run, which is also the idempotency key.
+    pub run_id: RunId,
+    /// An existing session.
+    pub session_id: Option<SessionId>,
+    /// The session to be made when there is none.
+    pub new_session: Option<NewSession>,
+    /// USER messages that enter the thread at the first claim.
+    pub input: Vec<MessageDraft>,
+    /// All contents that the run brings.
+    pub artifacts: Vec<Artifact>,
+    /// What the request contained.
+    pub fingerprint: Fingerprint,
+    /// Default: the session's.
+    pub model_id: Option<ModelId>,
+    /// Default: the session's.
+    pub backend: Option<Backend>,
+    /// The queue.
+    pub lane: Lane,
+    /// 0 is the most urgent.
+    pub priority: u32,
+    /// A shared limit.
+    pub concurrency_group: Option<String>,
+    /// Default: the session's `wp_id`, else its root session.
+    pub fairness_key: Option<String>,
+    /// When the session already has a run.
+    pub on_busy: OnBusy,
+    /// Attempts are one more.
+    pub max_retries: u32,
+    /// How the wait before a retry grows.
+    pub retry_backoff: RetryBackoff,
+    /// Of one attempt.
+    pub timeout_ms: u64,
+    /// Cancelling by it cancels every run that carries it.
+    pub cancellation_token: Option<String>,
+    /// The caller's estimate.
+    pub estimated_cost_usd: Option<MicroUsd>,
+    /// The caller's estimate.
+    pub estimated_tokens: Option<u64>,
+    /// Settings for the provider.
+    pub generation: GenerationSettings,
+    /// The caller's trace.
+    pub traceparent: Option<String>,
+}
+
+/// See [`Command::Cancel`].
+#[derive(Clone, Debug)]
+pub struct Cancel {
+    /// Which runs.
+    pub target: CancelTarget,
+    /// Who asks.
+    pub actor: Actor,
+    /// Why.
+    pub reason: String,
+}
+
+impl Cancel {
+    /// Runs that one turn cancels at most, so that a turn stays below its bound.
+    pub const BATCH: usize = 200;
+}
+
+/// Which runs a cancel concerns.
+#[derive(Clone, Debug)]
+pub enum CancelTarget {
+    /// One.
+    Run(RunId),
+    /// All of a session.
+    Session(SessionId),
+    /// All that carry a token.
+    Token(String),
+}
+
+/// See [`Command::Pause`].
+#[derive(Clone, Debug)]
+pub struct PauseSession {
+    /// The session.
+    pub session_id: SessionId,
+    /// True pauses, false resumes.
+    pub paused: bool,
+    /// Who asks.
+    pub actor: Actor,
+    /// Why.
+    pub reason: String,
+}
+
+/// See [`Command::End`].
+#[derive(Clone, Debug)]
+pub struct EndSession {
+    /// The session.
+    pub session_id: SessionId,
+    /// COMPLETED, FAILED or CANCELLED.
+    pub end: SessionState,
+    /// Cancel its runs instead of refusing.
+    pub cancel_runs: bool,
+    /// Who asks.
+    pub actor: Actor,
+    /// Why.
+    pub reason: String,
+}
+
+/// See [`Command::Claim`].
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The run.
+    pub run_id: RunId,
+    /// The dispatch that the worker took.
+    pub dispatch_no: u32,
+    /// The worker.
+    pub worker_id: WorkerId,
+    /// The worker's own number of this claim.
+    pub claim_id: u64,
+}
+
+/// See [`Command::Report`].
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The run.
+    pub run_id: RunId,
+    /// The lease.
+    pub epoch: Epoch,
+    /// Place of this report in the attempt.
+    pub report_no: u32,
+    /// ASSISTANT, `TOOL_CALL` and `TOOL_RESULT` messages.
+    pub messages: Vec<MessageDraft>,
+    /// Their contents.
+    pub artifacts: Vec<Artifact>,
+    /// In the final report.
+    pub outcome: Option<Outcome>,
+}

@@ -1,0 +1,88 @@
+//! Limits, cancel, pause and the end of sessions.
+
+use laneway_contract::{ApiError, ErrorCode, Event, RunId, Timestamp};
+
+use super::{cancel_run, open};
+use crate::command::{Cancel, CancelTarget, EndSession, PauseSession, SetLimits};
+use crate::run::Phase;
+use crate::state::State;
+
+impl State {
+    pub(super) fn set_limits(&self, command: &SetLimits) -> Vec<Event> {
+        let (old, new) = (self.limits.by_name(), command.limits.by_name());
+        let names: std::collections::BTreeSet<_> = old.keys().chain(new.keys()).cloned().collect();
+        let changed = names.into_iter().filter(|name| old.get(name) != new.get(name));
+        changed
+            .map(|name| Event::LimitsChanged {
+                limits: command.limits.clone(),
+                from: old.get(&name).copied(),
+                to: new.get(&name).copied(),
+                name,
+                changed_by: command.actor.clone(),
+            })
+            .collect()
+    }
+
+    pub(super) fn cancel(&self, command: &Cancel, now: Timestamp) -> Result<Vec<Event>, ApiError> {
+        let runs = self.cancel_targets(&command.target)?;
+        let runs = runs.into_iter().filter_map(|id| self.runs.get(&id));
+        let events = runs.filter_map(|run| cancel_run(run, &command.actor, &command.reason, now));
+        Ok(events.take(Cancel::BATCH).collect())
+    }
+
+    /// The live runs that a cancel concerns; `not_found` for a run or session that never was.
+    pub fn cancel_targets(&self, target: &CancelTarget) -> Result<Vec<RunId>, ApiError> {
+        match target {
+            CancelTarget::Run(id) if self.runs.contains_key(id) => Ok(vec![*id]),
+            CancelTarget::Run(id) if self.ended.contains_key(id) => Ok(Vec::new()),
+            CancelTarget::Run(id) => Err(ApiError::new(ErrorCode::NotFound, format!("no run {id}"))),
+            CancelTarget::Session(id) => Ok(self.runs_of_session(self.known(*id)?)),
+            CancelTarget::Token(token) => {
+                Ok(self.by_token.get(token).map(|runs| runs.iter().copied().collect()).unwrap_or_default())
+            }
+        }
+    }
+
+    pub(super) fn pause(&self, command: &PauseSession) -> Result<Vec<Event>, ApiError> {
+        let session = self.known(command.session_id)?;
+        open(session)?;
+        if session.paused.is_some() == command.paused {
+            return Ok(Vec::new());
+        }
+        let mut events = vec![Event::SessionPauseSet {
+            session_id: command.session_id,
+            paused: command.paused,
+            actor: command.actor.clone(),
+            reason: command.reason.clone(),
+        }];
+        // A dispatch that nobody has claimed goes back: paused means that nothing starts.
+        if command.paused
+            && let Some(run) = session.current.and_then(|id| self.runs.get(&id))
+            && matches!(run.phase, Phase::Dispatched { .. })
+        {
+            let (run_id, session_id) = (run.record.run_id, command.session_id);
+            events.push(Event::RunReturned { run_id, session_id, dispatch_no: run.dispatch_no });
+        }
+        Ok(events)
+    }
+
+    pub(super) fn end(&self, command: &EndSession) -> Result<Vec<Event>, ApiError> {
+        let session = self.known(command.session_id)?;
+        if session.status.state == command.end || session.ending.as_ref().is_some_and(|(end, _)| *end == command.end) {
+            return Ok(Vec::new());
+        }
+        open(session)?;
+        if session.has_runs() && !command.cancel_runs {
+            return Err(ApiError::new(
+                ErrorCode::Busy,
+                format!("session {} has runs: wait for them, or complete it with cancel_runs", command.session_id),
+            ));
+        }
+        Ok(vec![Event::SessionEndRequested {
+            session_id: command.session_id,
+            end: command.end,
+            actor: command.actor.clone(),
+            reason: command.reason.clone(),
+        }])
+    }
+}

@@ -1,0 +1,133 @@
+//! Decisions: one file per command. Each reads the state and returns events, or refuses and changes nothing.
+
+mod claim;
+mod lifecycle;
+mod report;
+mod submit;
+mod thread;
+
+use laneway_contract::{
+    Actor, ApiError, CancelReceipt, ErrorClass, ErrorCode, Event, JobState, Output, RunError, SessionId, StopCause,
+    Timestamp, WaitReason,
+};
+
+use serde_json::json;
+
+use crate::command::Command;
+use crate::run::{Phase, Run};
+use crate::session::Session;
+use crate::state::State;
+
+impl State {
+    /// What a command comes to. No events: it was done before, or there is nothing to do.
+    pub fn decide(&self, command: &Command, now: Timestamp) -> Result<Vec<Event>, ApiError> {
+        match command {
+            Command::CreateHashKey(key) => match &self.hash_key {
+                Some(_) => Err(ApiError::new(ErrorCode::IdempotencyConflict, "the deployment has its hash key")),
+                None => Ok(vec![Event::HashKeyCreated { key: key.clone() }]),
+            },
+            Command::SetLimits(command) => Ok(self.set_limits(command)),
+            Command::Put(artifact) => Ok(vec![Event::ArtifactStored((**artifact).clone())]),
+            Command::Create(command) => self.create(command, now),
+            Command::Append(command) => self.append(command, now),
+            Command::Submit(command) => self.submit(command, now),
+            Command::Cancel(command) => self.cancel(command, now),
+            Command::Pause(command) => self.pause(command),
+            Command::End(command) => self.end(command),
+            Command::Claim(command) => self.claim(command, now),
+            Command::Report(command) => self.report(command, now),
+        }
+    }
+
+    /// The session, or `not_found`.
+    fn known(&self, id: SessionId) -> Result<&Session, ApiError> {
+        self.sessions.get(&id).ok_or_else(|| {
+            ApiError::new(ErrorCode::NotFound, format!("no session {id}: create it with sessions.create"))
+        })
+    }
+}
+
+/// Refuses a change of a session that has ended or is about to.
+fn open(session: &Session) -> Result<(), ApiError> {
+    if !session.is_closed() {
+        return Ok(());
+    }
+    let state = session.ending.as_ref().map_or(session.status.state, |(end, _)| *end);
+    let id = session.creation.session_id;
+    Err(ApiError::new(ErrorCode::SessionTerminal, format!("session {id} is {state}: go on in a new session"))
+        .with_details(json!({"state": state})))
+}
+
+/// The event that ends a run in this state.
+pub(crate) fn settle(run: &Run, state: JobState, now: Timestamp) -> Event {
+    settle_with(run, state, now, None)
+}
+
+fn settle_with(run: &Run, state: JobState, now: Timestamp, output: Option<Output>) -> Event {
+    let mut record = run.record.clone();
+    let status = &mut record.status;
+    status.state = state;
+    status.reason = WaitReason::None;
+    status.ended_at = Some(now);
+    if let Some(cancel) = &mut status.cancel {
+        cancel.settled_at = Some(now);
+        cancel.too_late = state != JobState::Cancelled;
+    }
+    if state == JobState::Cancelled {
+        status.error = None;
+    }
+    let duration_ms = status.started_at.map_or(0, |started| now.millis_since(started));
+    Event::RunSettled { run: Box::new(record), reports: run.reports, duration_ms, output }
+}
+
+/// A cancel that was accepted now.
+pub(crate) fn receipt(by: &Actor, reason: &str, now: Timestamp) -> CancelReceipt {
+    CancelReceipt { by: by.clone(), reason: reason.to_owned(), requested_at: now, settled_at: None, too_late: false }
+}
+
+/// Cancels a live run: at once, or by asking its worker. None when that was asked for before.
+pub(crate) fn cancel_run(run: &Run, by: &Actor, reason: &str, now: Timestamp) -> Option<Event> {
+    match &run.phase {
+        Phase::Running { stop: Some(StopCause::Cancel { .. }), .. } => None,
+        Phase::Running { .. } => Some(Event::RunStopRequested {
+            run_id: run.record.run_id,
+            session_id: run.record.session_id,
+            cause: StopCause::Cancel { by: by.clone(), reason: reason.to_owned() },
+        }),
+        Phase::Queued | Phase::Dispatched { .. } | Phase::Backoff { .. } => {
+            let mut cancelled = run.clone();
+            cancelled.record.status.cancel = Some(receipt(by, reason, now));
+            Some(settle(&cancelled, JobState::Cancelled, now))
+        }
+    }
+}
+
+/// What a failed attempt comes to: another attempt after a wait, or the end.
+pub(crate) fn end_or_retry(run: &Run, error: RunError, now: Timestamp) -> Vec<Event> {
+    if !error.retryable || !run.may_retry() {
+        let mut failed = run.clone();
+        failed.record.status.error = Some(error);
+        return vec![settle(&failed, JobState::Failed, now)];
+    }
+    let (run_id, session_id) = (run.record.run_id, run.record.session_id);
+    let attempt = run.record.status.attempt;
+    let backoff_ms = run.backoff_ms(error.retry_after_ms);
+    let mut events = Vec::with_capacity(2);
+    if error.class == ErrorClass::RateLimit && !run.rate_recorded {
+        let provider = run.record.fields.model_id.provider().to_owned();
+        events.push(Event::RunRateLimited { run_id, session_id, provider, attempt, backoff_ms });
+    }
+    events.push(Event::RunRetryScheduled {
+        run_id,
+        session_id,
+        attempt,
+        epoch: run.record.status.epoch,
+        error,
+        usage: run.record.status.usage,
+        cost_usd: run.record.status.cost_usd,
+        reports: run.reports,
+        backoff_ms,
+        not_before: now.plus_millis(backoff_ms as i64),
+    });
+    events
+}

@@ -1,0 +1,139 @@
+//! Report: what an attempt produced and how it ended, in one turn.
+
+use laneway_contract::{
+    ApiError, AttemptResult, ErrorClass, ErrorCode, Event, Finish, JobState, MessageDraft, MessageRole, Outcome,
+    Output, RunError, Stop, StopCause, Timestamp,
+};
+
+use super::thread::appended;
+use super::{end_or_retry, settle_with};
+use crate::command::Report;
+use crate::run::{Phase, Run};
+use crate::schedule::timeout_error;
+use crate::state::State;
+
+impl State {
+    pub(super) fn report(&self, command: &Report, now: Timestamp) -> Result<Vec<Event>, ApiError> {
+        let id = command.run_id;
+        let Some(run) = self.runs.get(&id) else {
+            return match self.ended.get(&id) {
+                Some(ended) if ended.epoch == command.epoch && command.report_no < ended.reports => Ok(Vec::new()),
+                Some(_) => Err(ApiError::new(ErrorCode::RunTerminal, format!("run {id} has ended"))),
+                None => Err(ApiError::new(ErrorCode::NotFound, format!("no run {id}"))),
+            };
+        };
+        let stale = || ApiError::new(ErrorCode::StaleEpoch, format!("epoch {} is over", command.epoch));
+        if run.record.status.epoch != command.epoch {
+            return Err(stale());
+        }
+        if command.report_no < run.reports {
+            return Ok(Vec::new());
+        }
+        if !matches!(run.phase, Phase::Running { .. }) && !is_complete_answer(command) {
+            return Err(stale());
+        }
+        if command.report_no > run.reports {
+            return Err(ApiError::new(
+                ErrorCode::BadRequest,
+                format!("report_no is {} and the next is {}: reports are dense", command.report_no, run.reports),
+            ));
+        }
+        if let Some(wrong) = command.messages.iter().find(|message| !produced_by_model(message.role)) {
+            let text = format!("an attempt reports ASSISTANT, TOOL_CALL and TOOL_RESULT, not {}", wrong.role);
+            return Err(ApiError::new(ErrorCode::RoleForbidden, text));
+        }
+        Ok(self.taken(command, run, now))
+    }
+
+    fn taken(&self, command: &Report, run: &Run, now: Timestamp) -> Vec<Event> {
+        let (run_id, session_id) = (command.run_id, run.record.session_id);
+        let tail = self.sessions.get(&session_id).map_or(0, |session| session.tail);
+        let by = Some((run_id, run.record.status.attempt));
+        let mut events: Vec<Event> = command.artifacts.iter().cloned().map(Event::ArtifactStored).collect();
+        events.extend(appended(session_id, tail, &command.messages, by, now));
+        match &command.outcome {
+            None => {
+                let (epoch, report_no) = (command.epoch, command.report_no);
+                events.push(Event::ReportTaken { run_id, session_id, epoch, report_no });
+            }
+            Some(outcome) => events.extend(concluded(run, outcome, &command.messages, now)),
+        }
+        events
+    }
+}
+
+fn is_complete_answer(command: &Report) -> bool {
+    command.outcome.as_ref().is_some_and(|outcome| matches!(outcome.result, AttemptResult::Completed { .. }))
+}
+
+fn produced_by_model(role: MessageRole) -> bool {
+    matches!(role, MessageRole::Assistant | MessageRole::ToolCall | MessageRole::ToolResult)
+}
+
+/// What the final report comes to.
+fn concluded(run: &Run, outcome: &Outcome, messages: &[MessageDraft], now: Timestamp) -> Vec<Event> {
+    let (run, output) = with_outcome(run, outcome, messages, now);
+    let stop = match &run.phase {
+        Phase::Running { stop, .. } => stop.as_ref(),
+        Phase::Queued | Phase::Dispatched { .. } | Phase::Backoff { .. } => None,
+    };
+    if matches!(stop, Some(StopCause::Cancel { .. })) {
+        return vec![settle_with(&run, JobState::Cancelled, now, output)];
+    }
+    match &outcome.result {
+        AttemptResult::Completed { finish } => {
+            let clean = outcome.issues.is_empty() && matches!(finish, Finish::Stop | Finish::ToolUse);
+            let state = if clean { JobState::Completed } else { JobState::CompletedWithIssues };
+            vec![settle_with(&run, state, now, output)]
+        }
+        AttemptResult::Failed { error } => end_or_retry(&run, error.clone(), now),
+        AttemptResult::Stopped { stop: Stop::Timeout } => end_or_retry(&run, timeout_error(), now),
+        // Nobody asked for it, so it is the worker's fault and no cancel.
+        AttemptResult::Stopped { stop: Stop::Cancel } => end_or_retry(&run, stopped_error(), now),
+        AttemptResult::HandedBack => {
+            let (run_id, session_id) = (run.record.run_id, run.record.session_id);
+            vec![Event::RunReturned { run_id, session_id, dispatch_no: run.dispatch_no }]
+        }
+    }
+}
+
+/// The run with what the outcome adds to its record.
+fn with_outcome(run: &Run, outcome: &Outcome, messages: &[MessageDraft], now: Timestamp) -> (Run, Option<Output>) {
+    let mut run = run.clone();
+    run.reports += 1;
+    let status = &mut run.record.status;
+    status.usage = status.usage.plus(&outcome.usage);
+    if let Some(cost) = outcome.cost_usd {
+        status.cost_usd.get_or_insert_default().0 += cost.0;
+    }
+    status.output_message_ids.extend(messages.iter().map(|message| message.message_id));
+    let answer = messages.iter().rev().find(|message| message.role == MessageRole::Assistant);
+    let output = answer.map(|message| Output { message_id: message.message_id, artifact_id: message.content });
+    status.output_artifact_id = output.as_ref().map(|output| output.artifact_id);
+    status.finish = match &outcome.result {
+        AttemptResult::Completed { finish } => Some(*finish),
+        AttemptResult::Failed { .. } | AttemptResult::Stopped { .. } | AttemptResult::HandedBack => {
+            answer.and_then(|message| message.finish)
+        }
+    };
+    let dispatched = status.dispatched_at.unwrap_or(now);
+    status.first_token_at = outcome.first_token_after_ms.map(|after| dispatched.plus_millis(after as i64).min(now));
+    status.issues.extend(outcome.issues.iter().cloned());
+    if outcome.result == (AttemptResult::Completed { finish: Finish::Length }) {
+        status.issues.push("truncated at the output limit".to_owned());
+    }
+    if matches!(outcome.result, AttemptResult::Completed { .. }) {
+        status.error = None;
+    }
+    (run, output)
+}
+
+fn stopped_error() -> RunError {
+    RunError {
+        code: "worker_stopped".to_owned(),
+        message: "the worker stopped although nobody asked it to".to_owned(),
+        class: ErrorClass::Internal,
+        retryable: true,
+        retry_after_ms: None,
+    }
+}

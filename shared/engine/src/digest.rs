@@ -1,0 +1,99 @@
+//! The digest of the state: a hash of each record, summed up, so that only changed records are hashed again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use laneway_contract::{RunId, SessionId};
+use serde::Serialize;
+
+use crate::state::State;
+
+/// Hashes of records, and which of them are out of date.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Digests {
+    records: BTreeMap<Key, u128>,
+    sum: u128,
+    touched: BTreeSet<Key>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Session(SessionId),
+    Run(RunId),
+}
+
+impl Digests {
+    pub(crate) fn touch_session(&mut self, id: SessionId) {
+        self.touched.insert(Key::Session(id));
+    }
+
+    pub(crate) fn touch_run(&mut self, id: RunId) {
+        self.touched.insert(Key::Run(id));
+    }
+
+    fn set(&mut self, key: Key, hash: Option<u128>) {
+        let before = match hash {
+            Some(hash) => self.records.insert(key, hash),
+            None => self.records.remove(&key),
+        };
+        self.sum = self.sum.wrapping_sub(before.unwrap_or(0)).wrapping_add(hash.unwrap_or(0));
+    }
+}
+
+impl State {
+    /// The digest of the state; equal states have equal digests. Costs as much as has changed since the last call.
+    pub fn digest(&mut self) -> u128 {
+        let mut digests = std::mem::take(&mut self.digests);
+        for key in std::mem::take(&mut digests.touched) {
+            let hash = self.hash_record(key);
+            digests.set(key, hash);
+        }
+        self.digests = digests;
+        self.digests.sum.wrapping_add(self.hash_rest())
+    }
+
+    /// The same digest from nothing, to check [`State::digest`] against.
+    #[must_use]
+    pub fn full_digest(&self) -> u128 {
+        let sessions = self.sessions.keys().map(|id| Key::Session(*id));
+        let runs = self.runs.keys().chain(self.ended.keys()).map(|id| Key::Run(*id));
+        let records = sessions.chain(runs).filter_map(|key| self.hash_record(key));
+        records.fold(self.hash_rest(), u128::wrapping_add)
+    }
+
+    fn hash_record(&self, key: Key) -> Option<u128> {
+        match key {
+            Key::Session(id) => self.sessions.get(&id).map(|session| hash(&("session", session))),
+            Key::Run(id) => match self.runs.get(&id) {
+                Some(run) => Some(hash(&("run", run))),
+                None => self.ended.get(&id).map(|ended| hash(&("ended", ended))),
+            },
+        }
+    }
+
+    fn hash_rest(&self) -> u128 {
+        hash(&("rest", &self.hash_key, &self.limits, self.last_epoch, self.last_order))
+    }
+}
+
+fn hash<T: Serialize>(record: &T) -> u128 {
+    let mut hasher = Hashing(blake3::Hasher::new());
+    // Plain data written to a hasher: neither side can fail.
+    let written = rmp_serde::encode::write(&mut hasher, record);
+    debug_assert!(written.is_ok());
+    let mut bytes = [0; 16];
+    hasher.0.finalize_xof().fill(&mut bytes);
+    u128::from_le_bytes(bytes)
+}
+
+struct Hashing(blake3::Hasher);
+
+impl std::io::Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

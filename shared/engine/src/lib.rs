@@ -1,0 +1,34 @@
+//! The state machine that decides everything: sessions, threads, runs, limits, leases.
+//!
+//! Pure: a command, hints and a time go in, events come out; [`State::apply`] folds events and decides nothing. No
+//! clock, no randomness, no I/O, no text of a caller or a model.
+//!
+//! Invariant: folding the same events gives the same state (`tests::replay`).
+//! Invariant: a limit is never exceeded, and a session executes one run at a time (`tests::random_walk`).
+
+mod apply;
+mod command;
+mod decide;
+mod digest;
+mod hints;
+mod queue;
+mod run;
+mod schedule;
+mod session;
+mod slots;
+mod state;
+mod turn;
+
+#[cfg(test)]
+mod tests;
+
+pub use command::{
+    Append, Cancel, CancelTarget, Claim, Command, Create, EndSession, NewSession, PauseSession, Report, SetLimits,
+    Submit,
+};
+pub use hints::{Hints, Lease, WorkerHint};
+pub use run::{EndedRun, Phase, Run};
+pub use session::{AppendKey, Session};
+pub use slots::Slots;
+pub use state::State;
+pub use turn::{Decided, MAX_TURN_EVENTS};

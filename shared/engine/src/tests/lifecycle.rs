@@ -1,0 +1,120 @@
+//! States of sessions.
+
+use laneway_contract::*;
+
+use super::world::*;
+use crate::*;
+
+fn end(world: &mut World, session_id: SessionId, end: SessionState, cancel_runs: bool) -> Result<Vec<Event>, ApiError> {
+    let reason = "done".to_owned();
+    world.run(&Command::End(EndSession { session_id, end, cancel_runs, actor: actor(), reason }))
+}
+
+fn pause(world: &mut World, session_id: SessionId, paused: bool) -> Result<Vec<Event>, ApiError> {
+    let reason = "lunch".to_owned();
+    world.run(&Command::Pause(PauseSession { session_id, paused, actor: actor(), reason }))
+}
+
+#[test]
+fn states_follow_the_runs() {
+    let mut world = World::new();
+    let session = world.create("echo/a");
+    assert_eq!(world.session_state(session), SessionState::Created);
+    let run = world.submit(session);
+    assert_eq!(world.session_state(session), SessionState::Created, "dispatched is not executing");
+    let epoch = world.claim(run);
+    assert_eq!(world.session_state(session), SessionState::Active);
+    world.complete(run, epoch);
+    assert_eq!(world.session_state(session), SessionState::Idle);
+    end(&mut world, session, SessionState::Completed, false).unwrap();
+    assert_eq!(world.session_state(session), SessionState::Completed);
+}
+
+#[test]
+fn a_pause_lets_the_executing_run_finish_and_starts_nothing() {
+    let mut world = World::new();
+    let session = world.create("echo/a");
+    let first = world.submit(session);
+    let second = world.submit(session);
+    let epoch = world.claim(first);
+    pause(&mut world, session, true).unwrap();
+    assert_eq!(world.session_state(session), SessionState::Active);
+    world.complete(first, epoch);
+    assert_eq!(world.session_state(session), SessionState::Paused);
+    assert_eq!(world.job_state(second), JobState::Queued);
+    pause(&mut world, session, false).unwrap();
+    assert_eq!(world.session_state(session), SessionState::Idle);
+    assert_eq!(world.job_state(second), JobState::Dispatched);
+}
+
+#[test]
+fn a_pause_takes_back_a_dispatch_that_nobody_has_claimed() {
+    let mut world = World::new();
+    let session = world.create("echo/a");
+    let run = world.submit(session);
+    let claim = world.claim_command(run);
+    pause(&mut world, session, true).unwrap();
+    assert_eq!(world.run(&Command::Claim(claim)).unwrap_err().code, ErrorCode::StaleEpoch);
+    assert_eq!(world.state.slots(), &Slots::default());
+}
+
+#[test]
+fn completing_is_refused_while_there_are_runs_unless_they_are_to_be_cancelled() {
+    let mut world = World::new();
+    let session = world.create("echo/a");
+    let executing = world.submit(session);
+    let queued = world.submit(session);
+    let epoch = world.claim(executing);
+    assert_eq!(end(&mut world, session, SessionState::Completed, false).unwrap_err().code, ErrorCode::Busy);
+    end(&mut world, session, SessionState::Completed, true).unwrap();
+    assert_eq!(world.job_state(queued), JobState::Cancelled);
+    assert_eq!(world.session_state(session), SessionState::Active, "until the executing run is settled");
+    let submit = world.submit_command(Some(session));
+    assert_eq!(world.run(&Command::Submit(Box::new(submit))).unwrap_err().code, ErrorCode::SessionTerminal);
+    world.report(executing, epoch, AttemptResult::Stopped { stop: Stop::Cancel }).unwrap();
+    assert_eq!(world.session_state(session), SessionState::Completed);
+}
+
+#[test]
+fn terminal_states_are_sticky_and_named() {
+    for terminal in [SessionState::Completed, SessionState::Failed, SessionState::Cancelled] {
+        let mut world = World::new();
+        let session = world.create("echo/a");
+        end(&mut world, session, terminal, true).unwrap();
+        assert!(end(&mut world, session, terminal, true).unwrap().is_empty(), "a repeat");
+        let other = if terminal == SessionState::Failed { SessionState::Cancelled } else { SessionState::Failed };
+        let refusals = [end(&mut world, session, other, true), pause(&mut world, session, true)];
+        for refusal in refusals {
+            let error = refusal.unwrap_err();
+            assert_eq!(error.code, ErrorCode::SessionTerminal);
+            assert!(error.message.contains(terminal.as_str()), "{error}");
+        }
+        assert_eq!(world.session_state(session), terminal);
+    }
+}
+
+#[test]
+fn ending_a_session_with_a_thousand_queued_runs_stays_within_the_bound_of_a_turn() {
+    let mut world = World::new();
+    let session = world.create("echo/a");
+    for _ in 0..MAX_QUEUED_PER_SESSION {
+        world.submit(session);
+    }
+    let command = EndSession {
+        session_id: session,
+        end: SessionState::Cancelled,
+        cancel_runs: true,
+        actor: actor(),
+        reason: String::new(),
+    };
+    let mut outcome = world.state.turn(&Command::End(command), &world.hints, world.now).unwrap();
+    loop {
+        assert!(outcome.events.len() <= MAX_TURN_EVENTS, "{}", outcome.events.len());
+        if !outcome.more {
+            break;
+        }
+        outcome = world.state.tick(&world.hints, world.now);
+    }
+    assert_eq!(world.session_state(session), SessionState::Cancelled);
+    assert_eq!(world.state.live_runs(None).count(), 0);
+}

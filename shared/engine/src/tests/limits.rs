@@ -1,0 +1,121 @@
+//! Concurrency limits, workers and the reasons for a wait.
+
+use laneway_contract::*;
+
+use super::world::*;
+use crate::*;
+
+fn many(world: &mut World, count: usize, model_id: &str) -> Vec<RunId> {
+    let submit = |_| {
+        let session = world.create(model_id);
+        world.submit(session)
+    };
+    (0..count).map(submit).collect()
+}
+
+fn reason(world: &World, run: RunId) -> WaitReason {
+    world.state.wait_reason(world.state.run(run).unwrap(), &world.hints, world.now)
+}
+
+#[test]
+fn each_limit_holds_and_says_so() {
+    let mut world = World::new();
+    let runs = many(&mut world, 3, "echo/a");
+    assert_eq!((world.job_state(runs[1]), world.job_state(runs[2])), (JobState::Dispatched, JobState::Queued));
+    assert_eq!(reason(&world, runs[2]), WaitReason::Model);
+    let runs = many(&mut world, 3, "echo/b");
+    assert_eq!(reason(&world, runs[2]), WaitReason::Provider);
+    for name in ["c", "d"] {
+        many(&mut world, 2, &format!("other/{name}"));
+    }
+    let runs = many(&mut world, 1, "other/e");
+    assert_eq!(world.state.slots().global, 8);
+    assert_eq!(reason(&world, runs[0]), WaitReason::Global);
+}
+
+#[test]
+fn a_group_shares_its_limit_over_models() {
+    let mut world = World::new();
+    let limits = Limits { groups: [("night".to_owned(), 1)].into(), ..Limits::default() };
+    world.run(&Command::SetLimits(SetLimits { limits, actor: actor() })).unwrap();
+    let mut runs = Vec::new();
+    for model_id in ["echo/a", "other/b"] {
+        let session = world.create(model_id);
+        let mut command = world.submit_command(Some(session));
+        command.concurrency_group = Some("night".to_owned());
+        runs.push(world.submit_with(command));
+    }
+    assert_eq!(world.job_state(runs[0]), JobState::Dispatched);
+    assert_eq!(reason(&world, runs[1]), WaitReason::Group);
+    let epoch = world.claim(runs[0]);
+    world.complete(runs[0], epoch);
+    assert_eq!(world.job_state(runs[1]), JobState::Dispatched);
+}
+
+#[test]
+fn lowering_a_limit_lets_running_work_finish() {
+    let mut world = World::new();
+    let runs = many(&mut world, 4, "echo/a");
+    let epoch = world.claim(runs[0]);
+    let limits = Limits { per_model: 1, ..Limits::default() };
+    world.run(&Command::SetLimits(SetLimits { limits, actor: actor() })).unwrap();
+    world.complete(runs[0], epoch);
+    assert_eq!(world.state.slots().global, 1, "nothing starts until the level is below the new limit");
+}
+
+#[test]
+fn without_a_worker_for_its_model_a_run_waits_and_holds_nothing() {
+    let mut world = World::new();
+    let runs = many(&mut world, 1, "nobody/a");
+    assert_eq!(reason(&world, runs[0]), WaitReason::NoWorker);
+    assert_eq!(world.state.slots(), &Slots::default());
+}
+
+#[test]
+fn dispatches_never_exceed_the_free_slots_of_a_pool() {
+    let mut world = World::new();
+    world.announce("w1", "pool", 1);
+    let runs = many(&mut world, 2, "echo/a");
+    assert_eq!(reason(&world, runs[1]), WaitReason::WorkersBusy);
+    let epoch = world.claim(runs[0]);
+    world.tick();
+    assert_eq!(world.job_state(runs[1]), JobState::Queued);
+    world.complete(runs[0], epoch);
+    assert_eq!(world.job_state(runs[1]), JobState::Dispatched);
+}
+
+#[test]
+fn a_worker_that_was_not_heard_takes_nothing() {
+    let mut world = World::new();
+    for worker in world.hints.workers.values_mut() {
+        worker.valid_until = world.now;
+    }
+    let runs = many(&mut world, 1, "echo/a");
+    assert_eq!(reason(&world, runs[0]), WaitReason::NoWorker);
+}
+
+#[test]
+fn no_lane_starves_and_each_gets_its_weight() {
+    let mut world = World::new();
+    let limits = Limits { global: 1, ..Limits::default() };
+    world.run(&Command::SetLimits(SetLimits { limits, actor: actor() })).unwrap();
+    for lane in Lane::ALL {
+        for _ in 0..160 {
+            let session = world.create("echo/a");
+            let mut command = world.submit_command(Some(session));
+            command.lane = *lane;
+            world.submit_with(command);
+        }
+    }
+    let mut served = std::collections::BTreeMap::<Lane, u64>::new();
+    for _ in 0..160 {
+        let run = world.state.dispatched().next().unwrap();
+        *served.entry(run.record.fields.lane).or_default() += 1;
+        let id = run.record.run_id;
+        let epoch = world.claim(id);
+        world.complete(id, epoch);
+    }
+    for lane in Lane::ALL {
+        assert!(served[lane].abs_diff(lane.weight() * 10) <= 1, "{lane}: {served:?}");
+    }
+}

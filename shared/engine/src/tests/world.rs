@@ -1,0 +1,297 @@
+//! A small world around the engine: virtual time, workers that always announce themselves, and a journal kept by hand.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use laneway_contract::*;
+use uuid::Uuid;
+
+use crate::*;
+
+pub(super) struct World {
+    pub(super) state: State,
+    pub(super) hints: Hints,
+    pub(super) now: Timestamp,
+    pub(super) journal: Vec<(Timestamp, Event)>,
+    next_id: u128,
+}
+
+pub(super) fn model(raw: &str) -> ModelId {
+    ModelId::parse(raw).unwrap()
+}
+
+pub(super) fn actor() -> Actor {
+    Actor { id: "tester".to_owned(), kind: ActorKind::Person }
+}
+
+pub(super) fn key() -> HashKey {
+    HashKey::from_bytes([7; 32])
+}
+
+pub(super) fn artifact(text: &str) -> Artifact {
+    Artifact {
+        id: key().artifact_id(text.as_bytes()),
+        content_type: "text/plain; charset=utf-8".to_owned(),
+        enc: "none".to_owned(),
+        key_id: None,
+        bytes: Bytes::copy_from_slice(text.as_bytes()),
+    }
+}
+
+pub(super) fn fields(mode: Mode, model_id: &str) -> SessionFields {
+    SessionFields {
+        parent_session_id: None,
+        spawn_depth: 0,
+        mode,
+        model_id: model(model_id),
+        backend: Backend::Local,
+        parameter_class: ParameterClass::Unknown,
+        role: "orchestrator".to_owned(),
+        instructions: None,
+        wp_id: None,
+        mt_id: None,
+        work_profile_id: None,
+        target_entity_ids: None,
+        execution_mode: ExecutionMode::SingleModelMultiRole,
+        memory_policy: MemoryPolicy::SessionScoped,
+        budget_tokens: None,
+        budget_usd: None,
+        context_window_max: None,
+        consent_receipt_id: None,
+        projection_plan_id: None,
+        capability_grants: Vec::new(),
+        capability_token_ids: None,
+        labels: BTreeMap::new(),
+    }
+}
+
+impl World {
+    /// A world with one worker of 64 slots that serves every model of `echo` and `other`.
+    pub(super) fn new() -> Self {
+        let mut world = Self {
+            state: State::default(),
+            hints: Hints::default(),
+            now: Timestamp::from_millis(1_000_000),
+            journal: Vec::new(),
+            next_id: 0,
+        };
+        world.announce("w1", "pool", 64);
+        world.run(&Command::CreateHashKey(key())).unwrap();
+        world
+    }
+
+    pub(super) fn announce(&mut self, worker: &str, pool: &str, slots: u32) {
+        let hint = WorkerHint {
+            pool: Token::parse(pool).unwrap(),
+            models: vec!["echo/*".to_owned(), "other/*".to_owned()],
+            slots,
+            valid_until: Timestamp::from_millis(i64::MAX),
+        };
+        self.hints.workers.insert(Token::parse(worker).unwrap(), hint);
+    }
+
+    fn uuid(&mut self) -> Uuid {
+        self.next_id += 1;
+        Uuid::from_u128(self.next_id)
+    }
+
+    pub(super) fn run(&mut self, command: &Command) -> Result<Vec<Event>, ApiError> {
+        let before = self.state.clone().digest();
+        let result = self.state.turn(command, &self.hints, self.now);
+        if result.is_err() {
+            assert_eq!(self.state.digest(), before, "a refusal changed the state");
+        }
+        result.map(|outcome| self.keep(outcome))
+    }
+
+    pub(super) fn tick(&mut self) -> Vec<Event> {
+        let outcome = self.state.tick(&self.hints, self.now);
+        self.keep(outcome)
+    }
+
+    fn keep(&mut self, outcome: Decided) -> Vec<Event> {
+        let Decided { mut events, more } = outcome;
+        for event in &events {
+            self.hints.observe(event, self.now);
+            self.journal.push((self.now, event.clone()));
+        }
+        if more {
+            events.extend(self.tick());
+        }
+        events
+    }
+
+    pub(super) fn advance(&mut self, millis: i64) -> Vec<Event> {
+        self.now = self.now.plus_millis(millis);
+        self.tick()
+    }
+
+    pub(super) fn draft(&mut self, role: MessageRole, text: &str) -> MessageDraft {
+        MessageDraft {
+            message_id: MessageId::from_uuid(self.uuid()),
+            role,
+            content: key().artifact_id(text.as_bytes()),
+            content_type: "text/plain; charset=utf-8".to_owned(),
+            size: text.len() as u64,
+            token_count: None,
+            tool_call_id: None,
+            attachments: Vec::new(),
+            source: Source::Caller,
+            finish: None,
+        }
+    }
+
+    pub(super) fn create_command(&mut self, mode: Mode, model_id: &str) -> Create {
+        let session_id = SessionId::from_uuid(self.uuid());
+        let session = NewSession { session_id, fields: fields(mode, model_id), messages: Vec::new() };
+        Create { session, artifacts: Vec::new(), fingerprint: Fingerprint(1) }
+    }
+
+    pub(super) fn create(&mut self, model_id: &str) -> SessionId {
+        let command = self.create_command(Mode::SessionPersistent, model_id);
+        let id = command.session.session_id;
+        self.run(&Command::Create(Box::new(command))).unwrap();
+        id
+    }
+
+    pub(super) fn submit_command(&mut self, session: Option<SessionId>) -> Submit {
+        let new_session = session.is_none().then(|| {
+            let session_id = SessionId::from_uuid(self.uuid());
+            NewSession { session_id, fields: fields(Mode::OneShot, "echo/a"), messages: Vec::new() }
+        });
+        let run_id = RunId::from_uuid(self.uuid());
+        Submit {
+            run_id,
+            session_id: session,
+            new_session,
+            input: vec![self.draft(MessageRole::User, "question")],
+            artifacts: vec![artifact("question")],
+            fingerprint: Fingerprint(2),
+            model_id: None,
+            backend: None,
+            lane: Lane::Primary,
+            priority: 50,
+            concurrency_group: None,
+            fairness_key: None,
+            on_busy: OnBusy::Enqueue,
+            max_retries: 3,
+            retry_backoff: RetryBackoff::Exponential,
+            timeout_ms: 120_000,
+            cancellation_token: None,
+            estimated_cost_usd: None,
+            estimated_tokens: None,
+            generation: GenerationSettings::default(),
+            traceparent: None,
+        }
+    }
+
+    pub(super) fn submit(&mut self, session: SessionId) -> RunId {
+        let command = self.submit_command(Some(session));
+        self.submit_with(command)
+    }
+
+    pub(super) fn submit_with(&mut self, command: Submit) -> RunId {
+        let id = command.run_id;
+        self.run(&Command::Submit(Box::new(command))).unwrap();
+        id
+    }
+
+    pub(super) fn claim_command(&self, run: RunId) -> Claim {
+        let dispatch_no = self.state.run(run).map_or(0, |run| run.dispatch_no);
+        Claim { run_id: run, dispatch_no, worker_id: Token::parse("w1").unwrap(), claim_id: 1 }
+    }
+
+    /// Claims a dispatched run; the epoch.
+    pub(super) fn claim(&mut self, run: RunId) -> Epoch {
+        let command = self.claim_command(run);
+        self.run(&Command::Claim(command)).unwrap();
+        self.state.run(run).unwrap().record.status.epoch
+    }
+
+    pub(super) fn report_command(&mut self, run: RunId, epoch: Epoch, result: AttemptResult) -> Report {
+        let mut message = self.draft(MessageRole::Assistant, "answer");
+        message.finish = Some(match &result {
+            AttemptResult::Completed { finish } => *finish,
+            AttemptResult::Failed { .. } | AttemptResult::HandedBack => Finish::Error,
+            AttemptResult::Stopped { .. } => Finish::Cancelled,
+        });
+        let usage = Usage { input_tokens: 3, output_tokens: 4, cached_tokens: 0, reasoning_tokens: 0 };
+        let outcome = laneway_contract::Outcome {
+            result,
+            usage,
+            cost_usd: Some(MicroUsd(5)),
+            first_token_after_ms: Some(1),
+            issues: Vec::new(),
+        };
+        Report {
+            run_id: run,
+            epoch,
+            report_no: 0,
+            messages: vec![message],
+            artifacts: vec![artifact("answer")],
+            outcome: Some(outcome),
+        }
+    }
+
+    pub(super) fn report(&mut self, run: RunId, epoch: Epoch, result: AttemptResult) -> Result<Vec<Event>, ApiError> {
+        let command = self.report_command(run, epoch, result);
+        self.run(&Command::Report(Box::new(command)))
+    }
+
+    pub(super) fn complete(&mut self, run: RunId, epoch: Epoch) {
+        self.report(run, epoch, AttemptResult::Completed { finish: Finish::Stop }).unwrap();
+    }
+
+    pub(super) fn cancel(&mut self, target: CancelTarget) -> Vec<Event> {
+        let command = Cancel { target, actor: actor(), reason: "test".to_owned() };
+        self.run(&Command::Cancel(command)).unwrap()
+    }
+
+    pub(super) fn job_state(&self, run: RunId) -> JobState {
+        let live = self.state.run(run).map(|run| run.record.status.state);
+        live.or_else(|| self.state.ended_run(run).map(|run| run.state)).expect("a known run")
+    }
+
+    pub(super) fn session_state(&self, id: SessionId) -> SessionState {
+        self.state.session(id).unwrap().status.state
+    }
+
+    /// The record of an ended run, from its settlement.
+    pub(super) fn settled(&self, id: RunId) -> RunRecord {
+        let mut settled = self.journal.iter().filter_map(|(_, event)| match event {
+            Event::RunSettled { run, .. } if run.run_id == id => Some((**run).clone()),
+            _ => None,
+        });
+        let record = settled.next().expect("a settled run");
+        assert!(settled.next().is_none(), "run {id} ended twice");
+        record
+    }
+
+    pub(super) fn thread(&self, session: SessionId) -> Vec<MessageRecord> {
+        let messages = self.journal.iter().filter_map(|(_, event)| match event {
+            Event::MessageAppended(message) if message.session_id == session => Some((**message).clone()),
+            _ => None,
+        });
+        messages.collect()
+    }
+
+    /// Folds the journal from nothing.
+    pub(super) fn replayed(&self) -> State {
+        let mut state = State::default();
+        for (at, event) in &self.journal {
+            state.apply(event, *at);
+        }
+        state
+    }
+}
+
+pub(super) fn failed(class: ErrorClass, retryable: bool, retry_after_ms: Option<u64>) -> AttemptResult {
+    let error = RunError {
+        code: "provider_error".to_owned(),
+        message: "it failed".to_owned(),
+        class,
+        retryable,
+        retry_after_ms,
+    };
+    AttemptResult::Failed { error }
+}
