@@ -58,18 +58,18 @@ fn step(world: &mut World, draw: &mut Draw) {
         }
         2..=5 => submit(world, draw, &sessions),
         6..=8 => {
-            for run in draw.of(&dispatched) {
+            if let Some(run) = draw.of(&dispatched) {
                 world.claim(run);
             }
         }
         9..=11 => {
-            for (run, epoch) in draw.of(&executing) {
+            if let Some((run, epoch)) = draw.of(&executing) {
                 let result = result(draw);
                 world.report(run, epoch, result).unwrap();
             }
         }
         12 => {
-            for session in draw.of(&sessions) {
+            if let Some(session) = draw.of(&sessions) {
                 let target = if draw.next(2) == 0 {
                     CancelTarget::Session(session)
                 } else {
@@ -79,14 +79,14 @@ fn step(world: &mut World, draw: &mut Draw) {
             }
         }
         13 => {
-            for session_id in draw.of(&sessions) {
+            if let Some(session_id) = draw.of(&sessions) {
                 let paused = draw.next(2) == 0;
                 let pause = PauseSession { session_id, paused, actor: actor(), reason: String::new() };
                 drop(world.run(&Command::Pause(pause)));
             }
         }
         14 => {
-            for session_id in draw.of(&sessions).filter(|_| draw.next(4) == 0) {
+            if let Some(session_id) = draw.of(&sessions).filter(|_| draw.next(4) == 0) {
                 let end =
                     [SessionState::Completed, SessionState::Failed, SessionState::Cancelled][draw.next(3) as usize];
                 let cancel_runs = draw.next(2) == 0;
@@ -139,10 +139,19 @@ fn check(world: &World, seed: u64) {
     assert!(providers.values().all(|used| *used <= limits.per_provider), "seed {seed}: SCHED-6 provider");
     assert!(models.values().all(|used| *used <= limits.per_model), "seed {seed}: SCHED-6 model");
     assert!(executing.values().all(|used| *used <= 1), "seed {seed}: SESS-3");
-    for run in state.live_runs(None).filter(|run| run.state() == JobState::Queued) {
-        let reason = state.wait_reason(run, &world.hints, world.now);
-        assert_ne!(reason, WaitReason::None, "seed {seed}: SCHED-8, {} could start", run.record.run_id);
+    for run in state.live_runs(None).filter(|run| matches!(run.phase, Phase::Queued)) {
         assert_eq!(run.record.status.state, JobState::Queued, "seed {seed}: SCHED-2");
+        // Worked out from the runs alone: what holds this one?
+        let session = state.session(run.record.session_id).unwrap();
+        let first = session.queue.values().next() == Some(&run.record.run_id);
+        let held = session.paused.is_some() || session.current.is_some() || session.ending.is_some() || !first;
+        let model_id = &run.record.fields.model_id;
+        let full = global >= limits.global
+            || providers.get(model_id.provider()).is_some_and(|used| *used >= limits.per_provider)
+            || models.get(model_id).is_some_and(|used| *used >= limits.per_model);
+        assert!(held || full, "seed {seed}: SCHED-8, {} could start", run.record.run_id);
+        let reason = state.wait_reason(run, &world.hints, world.now);
+        assert_ne!(reason, WaitReason::None, "seed {seed}: no reason is shown");
     }
     let epochs = world.journal.iter().filter_map(|(_, event)| match event {
         Event::RunClaimed { epoch, .. } => Some(*epoch),

@@ -34,6 +34,22 @@ fn seqs_are_dense_and_a_repeat_appends_nothing() {
 }
 
 #[test]
+fn several_messages_of_one_request_follow_each_other() {
+    let mut world = World::new();
+    let mut command = world.create_command(Mode::SessionPersistent, "echo/a");
+    command.session.messages = vec![world.draft(MessageRole::System, "be kind"), world.draft(MessageRole::User, "hi")];
+    let session = command.session.session_id;
+    world.run(&Command::Create(Box::new(command))).unwrap();
+    let mut several = append(&mut world, session, "k", 1);
+    several.messages.push(world.draft(MessageRole::User, "and"));
+    world.run(&Command::Append(Box::new(several))).unwrap();
+    let seqs: Vec<u64> = world.thread(session).iter().map(|message| message.seq).collect();
+    assert_eq!(seqs, [1, 2, 3, 4]);
+    let taken = world.state.session(session).unwrap().keys["k"];
+    assert_eq!((taken.first_seq, taken.last_seq), (3, 4));
+}
+
+#[test]
 fn the_same_key_with_other_content_is_a_conflict() {
     let mut world = World::new();
     let session = world.create("echo/a");
