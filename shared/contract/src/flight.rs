@@ -78,7 +78,7 @@ impl fmt::Display for FlightKind {
 pub struct FlightSource {
     /// The frame.
     pub seq: u64,
-    /// The event's place in the frame, from 0.
+    /// The event's place among the public events of its frame, from 0.
     pub index: u32,
 }
 

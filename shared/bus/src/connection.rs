@@ -1,0 +1,273 @@
+//! The connection of a process to NATS.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_nats::jetstream;
+use async_nats::{Client, Event, HeaderMap, ServerAddr, Subscriber};
+use bytes::Bytes;
+use laneway_contract::{Epoch, Prefix, Subject};
+use laneway_runtime::config::Config;
+use tokio::sync::watch;
+
+use crate::BusError;
+use crate::waiting::Waiting;
+
+/// A connection is given up when the server does not answer a ping in twice this time.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// One try to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// One wait for an acknowledgement of JetStream, or an answer of its API.
+const JETSTREAM_TIMEOUT: Duration = Duration::from_secs(5);
+/// Messages whose acknowledgement is still out, of one connection.
+const MAX_ACKS_IN_FLIGHT: usize = 5_000;
+
+/// How to reach NATS, and under which names.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// The URL; several are separated by commas.
+    pub url: String,
+    /// The first token of every subject.
+    pub prefix: Prefix,
+    /// The name of the client, as `nats server report connections` shows it.
+    pub name: String,
+    /// A credentials file.
+    pub creds: Option<PathBuf>,
+    /// A file with an `NKey` seed.
+    pub nkey: Option<PathBuf>,
+    /// A file with the certificates that the server is checked against.
+    pub tls_ca: Option<PathBuf>,
+    /// The client certificate; with `tls_key`.
+    pub tls_cert: Option<PathBuf>,
+    /// The key of the client certificate.
+    pub tls_key: Option<PathBuf>,
+    /// Replicas of the streams.
+    pub replicas: usize,
+}
+
+impl ConnectOptions {
+    /// Without credentials and TLS, one replica.
+    #[must_use]
+    pub fn new(url: impl Into<String>, prefix: Prefix, name: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            prefix,
+            name: name.into(),
+            creds: None,
+            nkey: None,
+            tls_ca: None,
+            tls_cert: None,
+            tls_key: None,
+            replicas: 1,
+        }
+    }
+
+    /// What the configuration says; the client is called `laneway-<part>`.
+    #[must_use]
+    pub fn from_config(config: &Config, part: &str) -> Self {
+        Self {
+            creds: config.creds.clone(),
+            nkey: config.nkey.clone(),
+            tls_ca: config.tls_ca.clone(),
+            tls_cert: config.tls_cert.clone(),
+            tls_key: config.tls_key.clone(),
+            replicas: config.replicas,
+            ..Self::new(config.nats.clone(), config.prefix.clone(), format!("{}-{part}", config.prefix.as_str()))
+        }
+    }
+
+    fn addresses(&self) -> Result<Vec<ServerAddr>, BusError> {
+        let parse = |url: &str| {
+            url.trim()
+                .parse()
+                .map_err(|error: std::io::Error| BusError::Url { url: url.to_owned(), reason: error.to_string() })
+        };
+        self.url.split(',').map(parse).collect()
+    }
+
+    async fn client_options(&self, connections: watch::Sender<u64>) -> Result<async_nats::ConnectOptions, BusError> {
+        let mut options = async_nats::ConnectOptions::new()
+            .name(&self.name)
+            .ping_interval(PING_INTERVAL)
+            .connection_timeout(CONNECT_TIMEOUT)
+            .max_reconnects(None)
+            .reconnect_delay_callback(|tries| Duration::from_millis((50 << tries.min(5)).min(1_000)))
+            .event_callback(move |event| {
+                log_event(&event);
+                if event == Event::Connected {
+                    connections.send_modify(|count| *count += 1);
+                }
+                std::future::ready(())
+            });
+        if let Some(path) = &self.creds {
+            options = options
+                .credentials_file(path)
+                .await
+                .map_err(|source| BusError::Credentials { path: path.clone(), source })?;
+        }
+        if let Some(path) = &self.nkey {
+            let seed =
+                std::fs::read_to_string(path).map_err(|source| BusError::Credentials { path: path.clone(), source })?;
+            options = options.nkey(seed.trim().to_owned());
+        }
+        if let Some(path) = &self.tls_ca {
+            options = options.add_root_certificates(path.clone()).require_tls(true);
+        }
+        if let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) {
+            options = options.add_client_certificate(cert.clone(), key.clone()).require_tls(true);
+        }
+        Ok(options)
+    }
+}
+
+fn log_event(event: &Event) {
+    match event {
+        Event::Connected => tracing::info!("connected to NATS"),
+        Event::Draining | Event::Closed => tracing::debug!("connection to NATS {event}"),
+        Event::Disconnected
+        | Event::LameDuckMode
+        | Event::SlowConsumer(_)
+        | Event::ServerError(_)
+        | Event::ClientError(_) => tracing::warn!("connection to NATS: {event}"),
+    }
+}
+
+/// The connection. A clone is the same connection.
+#[derive(Clone, Debug)]
+pub struct Bus {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    client: Client,
+    jetstream: jetstream::Context,
+    prefix: Prefix,
+    replicas: usize,
+    highest_epoch: AtomicU64,
+    connections: watch::Receiver<u64>,
+}
+
+impl Bus {
+    /// Connects, waiting for NATS as long as it takes and logging every few seconds what it waits for.
+    /// Fails only on what waiting cannot mend: a wrong URL, an unreadable file.
+    pub async fn connect(options: ConnectOptions) -> Result<Self, BusError> {
+        let addresses = options.addresses()?;
+        let mut waiting = Waiting::new(format!("NATS at {}", without_password(&addresses)));
+        let (sender, connections) = watch::channel(0);
+        let client = loop {
+            let client_options = options.client_options(sender.clone()).await?;
+            // On the heap: 16 KB would lie in the future of every caller.
+            match Box::pin(client_options.connect(&addresses[..])).await {
+                Ok(client) => break client,
+                Err(error) => waiting.after(&error).await,
+            }
+        };
+        let jetstream = jetstream::context::ContextBuilder::new()
+            .timeout(JETSTREAM_TIMEOUT)
+            .max_ack_inflight(MAX_ACKS_IN_FLIGHT)
+            .backpressure_on_inflight(true)
+            .build(client.clone());
+        let ConnectOptions { prefix, replicas, .. } = options;
+        let inner = Inner { client, jetstream, prefix, replicas, highest_epoch: AtomicU64::new(0), connections };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The first token of every subject.
+    #[must_use]
+    pub fn prefix(&self) -> &Prefix {
+        &self.inner.prefix
+    }
+
+    /// The client itself.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.inner.client
+    }
+
+    /// JetStream.
+    #[must_use]
+    pub fn jetstream(&self) -> &jetstream::Context {
+        &self.inner.jetstream
+    }
+
+    /// Replicas of the streams.
+    #[must_use]
+    pub fn replicas(&self) -> usize {
+        self.inner.replicas
+    }
+
+    /// Counts connections of this client: changes at every reconnect.
+    #[must_use]
+    pub fn connections(&self) -> watch::Receiver<u64> {
+        self.inner.connections.clone()
+    }
+
+    /// Takes note of a leader's epoch. False when a higher one was seen before, so that what came with this one is void.
+    #[allow(clippy::must_use_candidate, reason = "also called to take note only")]
+    pub fn observe_epoch(&self, epoch: Epoch) -> bool {
+        self.inner.highest_epoch.fetch_max(epoch, Ordering::AcqRel) <= epoch
+    }
+
+    /// The highest leader epoch seen so far; 0 before the first.
+    #[must_use]
+    pub fn highest_epoch(&self) -> Epoch {
+        self.inner.highest_epoch.load(Ordering::Acquire)
+    }
+
+    /// Publishes without waiting for anybody.
+    pub async fn publish(&self, subject: &Subject, payload: Bytes) -> Result<(), BusError> {
+        Ok(self.client().publish(self.prefix().subject(subject), payload).await?)
+    }
+
+    /// Publishes into a stream and waits until it is stored: the sequence.
+    pub async fn publish_stored(&self, subject: &Subject, headers: HeaderMap, payload: Bytes) -> Result<u64, BusError> {
+        self.publish_pending(subject, headers, payload).await?.stored().await
+    }
+
+    /// Publishes into a stream; the acknowledgement is waited for later, so that many can be in flight in order.
+    /// Waits while there are 5,000 of them.
+    pub async fn publish_pending(
+        &self,
+        subject: &Subject,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<PendingAck, BusError> {
+        let subject = self.prefix().subject(subject);
+        Ok(PendingAck(self.jetstream().publish_with_headers(subject, headers, payload).await?))
+    }
+
+    /// Subscribes to a subject or a filter.
+    pub async fn subscribe(&self, filter: String) -> Result<Subscriber, BusError> {
+        let subject = filter.clone();
+        self.client().subscribe(filter).await.map_err(|source| BusError::Subscribe { subject, source })
+    }
+
+    /// Waits until everything published so far has left the process.
+    pub async fn flush(&self) -> Result<(), BusError> {
+        self.client().flush().await.map_err(|_| BusError::Closed)
+    }
+
+    /// Ends every subscription, delivers what has arrived, and closes the connection.
+    pub async fn drain(&self) -> Result<(), BusError> {
+        self.client().drain().await.map_err(|_| BusError::Closed)
+    }
+}
+
+/// A message that was published into a stream and is not acknowledged yet.
+#[derive(Debug)]
+pub struct PendingAck(jetstream::context::PublishAckFuture);
+
+impl PendingAck {
+    /// Waits until the message is stored: its sequence.
+    pub async fn stored(self) -> Result<u64, BusError> {
+        Ok(self.0.await?.sequence)
+    }
+}
+
+fn without_password(addresses: &[ServerAddr]) -> String {
+    let plain = |address: &ServerAddr| format!("{}://{}:{}", address.scheme(), address.host(), address.port());
+    addresses.iter().map(plain).collect::<Vec<_>>().join(",")
+}

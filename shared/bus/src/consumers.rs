@@ -1,0 +1,97 @@
+//! The durable consumers: one for each pool of workers, one for the intake.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull::Config;
+use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy};
+use async_nats::jetstream::stream::ConsumerErrorKind;
+use laneway_contract::{DISPATCH_CLAIM_MS, PoolId, Stream, Subject};
+
+use crate::waiting::Waiting;
+use crate::{Bus, BusError};
+
+/// A consumer whose messages are fetched.
+pub type PullConsumer = Consumer<Config>;
+
+/// A claim is asked for 10 s and answers before its message is acknowledged; one that a lost worker took is void by then.
+const DISPATCH_ACK_WAIT: Duration = Duration::from_millis(DISPATCH_CLAIM_MS + 10_000);
+/// A frame is stored, or its leader deposed, within this time.
+const INTAKE_ACK_WAIT: Duration = Duration::from_secs(30);
+/// Dispatches of one pool that are being claimed at a time.
+const MAX_CLAIMING: i64 = 65_536;
+/// Messages of the intake that are being decided at a time.
+const MAX_DECIDING: i64 = 1_024;
+
+/// The settings of a pool's consumer.
+#[must_use]
+pub fn pool_consumer_config(bus: &Bus, pool: &PoolId) -> Config {
+    Config {
+        durable_name: Some(pool.to_string()),
+        description: Some(format!("Workers of the pool {pool}.")),
+        filter_subject: bus.prefix().subject(&Subject::Dispatch(pool.clone())),
+        ack_wait: DISPATCH_ACK_WAIT,
+        max_ack_pending: MAX_CLAIMING,
+        ..every_message()
+    }
+}
+
+/// The settings of the intake's consumer.
+#[must_use]
+pub fn intake_consumer_config() -> Config {
+    Config {
+        durable_name: Some("scheduler".to_owned()),
+        description: Some("The leading scheduler.".to_owned()),
+        ack_wait: INTAKE_ACK_WAIT,
+        max_ack_pending: MAX_DECIDING,
+        ..every_message()
+    }
+}
+
+fn every_message() -> Config {
+    Config {
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::Explicit,
+        // A limit of deliveries would leave the message in the work queue for good.
+        max_deliver: -1,
+        ..Config::default()
+    }
+}
+
+/// The consumer that the workers of a pool fetch from, made where it is missing.
+pub async fn ensure_pool_consumer(bus: &Bus, pool: &PoolId) -> Result<PullConsumer, BusError> {
+    ensure(bus, Stream::Dispatch, pool.as_str(), pool_consumer_config(bus, pool)).await
+}
+
+/// The consumer that the leader fetches submits from, made where it is missing.
+pub async fn ensure_intake_consumer(bus: &Bus) -> Result<PullConsumer, BusError> {
+    ensure(bus, Stream::Intake, "scheduler", intake_consumer_config()).await
+}
+
+async fn ensure(bus: &Bus, stream: Stream, name: &str, config: Config) -> Result<PullConsumer, BusError> {
+    let stream = bus.prefix().stream(stream);
+    let refused = |reason: &dyn std::fmt::Display| BusError::Consumer {
+        consumer: format!("{stream} > {name}"),
+        reason: reason.to_string(),
+    };
+    // Does not ask the server: the stream may not be there yet.
+    let handle = bus.jetstream().get_stream_no_info(&stream).await.map_err(|error| refused(&error))?;
+    let mut waiting = Waiting::new(format!("consumer {name} of stream {stream}"));
+    loop {
+        match handle.get_or_create_consumer(name, config.clone()).await {
+            Ok(consumer) => return Ok(consumer),
+            Err(error) => match error.kind() {
+                // 404: the stream is not there yet; 503: an election.
+                ConsumerErrorKind::JetStream(refusal) if !matches!(refusal.code(), 404 | 503) => {
+                    return Err(refused(&refusal));
+                }
+                ConsumerErrorKind::InvalidConsumerType | ConsumerErrorKind::InvalidName => {
+                    return Err(refused(&error));
+                }
+                ConsumerErrorKind::JetStream(_)
+                | ConsumerErrorKind::TimedOut
+                | ConsumerErrorKind::Request
+                | ConsumerErrorKind::Other => waiting.after(&error).await,
+            },
+        }
+    }
+}

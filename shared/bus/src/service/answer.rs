@@ -1,0 +1,77 @@
+//! From a message to its reply, whatever the message is and whatever its handler does.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE};
+use async_nats::{HeaderMap, Message};
+use futures::FutureExt;
+use laneway_contract::{ApiError, ErrorBody, ErrorCode, Format};
+
+use super::route::Raw;
+use super::{Refusal, Served, Shared};
+use crate::headers::{CONTENT_TYPE, LEADER_EPOCH, TRACEPARENT, header, one_line};
+
+/// Runs the handler and replies.
+pub(super) async fn answer(shared: &Shared, served: &Served, mut message: Message) {
+    let started = Instant::now();
+    let headers = message.headers.as_ref();
+    let format = Format::from_content_type(header(headers, CONTENT_TYPE));
+    let answer = match format.clone() {
+        Ok(format) => {
+            let traceparent = header(headers, TRACEPARENT).map(ToOwned::to_owned);
+            let raw = Raw { body: std::mem::take(&mut message.payload), format, traceparent };
+            // The call itself is inside too: a handler may panic before it gives its future.
+            let handled = AssertUnwindSafe(async { (served.route.handler)(raw).await }).catch_unwind().await;
+            handled.unwrap_or_else(|_| {
+                tracing::error!(endpoint = %served.route.endpoint, "a handler panicked");
+                Err(Refusal::Error(ApiError::new(ErrorCode::Internal, "a fault of the service, which is in its log")))
+            })
+        }
+        Err(error) => Err(Refusal::Error(error)),
+    };
+    let format = format.unwrap_or_default();
+    let error = match answer {
+        Ok(body) => {
+            reply(shared, &message, format, HeaderMap::new(), body).await;
+            None
+        }
+        Err(Refusal::Error(error)) => {
+            reply_error(shared, &message, format, &error).await;
+            Some(error)
+        }
+        Err(Refusal::Silent) => None,
+    };
+    served.count(started.elapsed(), error.as_ref());
+}
+
+/// Replies with an error without running the handler.
+pub(super) async fn refuse(shared: &Shared, served: &Served, message: &Message, error: ApiError) {
+    let format = Format::from_content_type(header(message.headers.as_ref(), CONTENT_TYPE)).unwrap_or_default();
+    reply_error(shared, message, format, &error).await;
+    served.count(std::time::Duration::ZERO, Some(&error));
+}
+
+async fn reply_error(shared: &Shared, message: &Message, format: Format, error: &ApiError) {
+    let mut headers = HeaderMap::new();
+    headers.insert(NATS_SERVICE_ERROR_CODE, error.code.status().to_string().as_str());
+    headers.insert(NATS_SERVICE_ERROR, one_line(&error.to_string()).as_str());
+    // An error without its body still has its headers.
+    let body = format.encode(&ErrorBody { error: error.clone() }).unwrap_or_default();
+    reply(shared, message, format, headers, body).await;
+}
+
+/// IMPORTANT: the only way out, so that nothing leaves a leader past its gate.
+async fn reply(shared: &Shared, message: &Message, format: Format, mut headers: HeaderMap, body: Vec<u8>) {
+    let Some(inbox) = message.reply.clone() else { return };
+    if let Some(gate) = &shared.gate {
+        match gate() {
+            Some(epoch) => headers.insert(LEADER_EPOCH, epoch.to_string().as_str()),
+            None => return,
+        }
+    }
+    headers.insert(CONTENT_TYPE, format.content_type());
+    if let Err(error) = shared.bus.client().publish_with_headers(inbox, headers, body.into()).await {
+        tracing::debug!(%error, "a reply was not sent");
+    }
+}

@@ -1,0 +1,13 @@
+//! What every process needs around its services: configuration, telemetry, supervision, shutdown and randomness.
+
+pub mod config;
+pub mod random;
+pub mod telemetry;
+
+mod shutdown;
+mod supervisor;
+mod task;
+
+pub use shutdown::Shutdown;
+pub use supervisor::{Outcome, Supervisor};
+pub use task::spawn;
