@@ -1,0 +1,68 @@
+# Recipes of the project. `./dev` finds or installs what they need and runs them: `./dev test` is `just test`.
+#
+# All but the demo build the whole workspace at once, so that dependencies are compiled once, with one set of features.
+# Tests that need more than nats-server are ignored unless asked for; the names of those with containers begin with `compose`.
+
+# One build serves demo, tests, images and bench: optimised, with overflow checks, and static, so that the very binary that
+# was tested runs in an empty image.
+export CARGO_BUILD_TARGET := env("CARGO_BUILD_TARGET", `rustc -vV | sed -n 's/^host: //p'`)
+export RUSTFLAGS := env("RUSTFLAGS", if os() == "linux" { "-C target-feature=+crt-static" } else { "" })
+export PATH := justfile_directory() / ".tools/bin:" + env("PATH")
+
+laneway := env("CARGO_TARGET_DIR", justfile_directory() / "target") / CARGO_BUILD_TARGET / "ci/laneway"
+
+# Lists the recipes.
+@default:
+    just --list --unsorted
+
+# The main job in front of you, with a small real model; `--echo` without it.
+demo *ARGS:
+    @cargo build --profile ci -p laneway
+    @{{ laneway }} demo {{ ARGS }}
+
+# All tests that need nothing but nats-server.
+test: build
+    cargo test --profile ci --workspace
+
+# All tests: with the `nats` CLI and with containers. Fails, naming what is missing, where they cannot run.
+test-all: _nats-cli _docker test images
+    cargo test --profile ci --workspace --tests -- --ignored
+
+# The main job from outside through the published port of compose.yaml.
+test-compose: images
+    cargo test --profile ci --workspace --tests -- --ignored compose
+
+# The journal's protocol against a model of the stream: thousands of seeds.
+simulate:
+    cargo test --profile ci --workspace --lib -- sim::
+
+# What the system does in a second, next to the raw limits of this machine; also in target/bench/service.json.
+bench: build
+    cargo bench --profile ci --workspace --bench service
+
+# The binary and all tests.
+build:
+    cargo build --profile ci --workspace --all-targets
+
+# Formats the code; `just fmt --check` only says what is not formatted.
+fmt *ARGS:
+    cargo fmt --all {{ ARGS }}
+
+# Clippy; warnings are errors.
+lint:
+    cargo clippy --profile ci --workspace --all-targets -- -D warnings
+
+# The documentation of all crates; warnings are errors.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --profile ci --workspace --no-deps
+
+# Images from the binary that was built here, for tests: laneway:dev and laneway-nats:dev. Needs no registry.
+images: _docker build
+    deploy/images {{ laneway }}
+
+_nats-cli:
+    @command -v nats >/dev/null || { echo "just: no nats CLI here: GOBIN=$PWD/.tools/bin go install github.com/nats-io/natscli/nats@v0.5.1" >&2; exit 1; }
+
+_docker:
+    @docker info >/dev/null 2>&1 || { echo "just: no Docker daemon here: apt-get install docker.io, and start dockerd" >&2; exit 1; }
+    @docker compose version >/dev/null 2>&1 || docker-compose version >/dev/null 2>&1 || { echo "just: no docker-compose here: apt-get install docker-compose" >&2; exit 1; }

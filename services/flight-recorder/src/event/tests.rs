@@ -1,0 +1,445 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use laneway_contract::{
+    Artifact, ArtifactId, Backend, CancelReceipt, ErrorClass, ExecutionMode, Fingerprint, Finish, FlightEvent,
+    GenerationSettings, HashKey, JobKind, Lane, Limits, MemoryPolicy, MessageId, MessageRole, MicroUsd, Mode, ModelId,
+    OnBusy, ParameterClass, RetryBackoff, RunError, RunFields, RunStatus, SessionFields, Source, StopCause, Token,
+    Usage, WaitReason,
+};
+use laneway_journal::Turn;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::*;
+
+const SESSION: &str = "0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d3e";
+const RUN: &str = "0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d3f";
+const MESSAGE: &str = "0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d40";
+const HASH: &str = "b3:0707070707070707070707070707070707070707070707070707070707070707";
+
+fn session_id() -> SessionId {
+    SessionId::parse(SESSION).unwrap()
+}
+
+fn run_id() -> RunId {
+    RunId::parse(RUN).unwrap()
+}
+
+fn model() -> ModelId {
+    ModelId::parse("openai/gpt-5").unwrap()
+}
+
+fn person() -> Actor {
+    Actor { id: "ada".to_owned(), kind: ActorKind::Person }
+}
+
+fn at() -> Timestamp {
+    Timestamp::from_millis(1_767_225_600_000)
+}
+
+fn session_created() -> Event {
+    let fields = SessionFields {
+        parent_session_id: None,
+        spawn_depth: 0,
+        mode: Mode::SessionPersistent,
+        model_id: model(),
+        backend: Backend::Cloud,
+        parameter_class: ParameterClass::Unknown,
+        role: "coder".to_owned(),
+        instructions: None,
+        wp_id: Some("wp-1".to_owned()),
+        mt_id: None,
+        work_profile_id: None,
+        target_entity_ids: None,
+        execution_mode: ExecutionMode::SingleModelMultiRole,
+        memory_policy: MemoryPolicy::SessionScoped,
+        budget_tokens: None,
+        budget_usd: None,
+        context_window_max: None,
+        consent_receipt_id: None,
+        projection_plan_id: None,
+        capability_grants: Vec::new(),
+        capability_token_ids: None,
+        labels: BTreeMap::new(),
+    };
+    let session = SessionCreation { session_id: session_id(), fields, created_at: at() };
+    Event::SessionCreated { session: Box::new(session), fingerprint: Fingerprint(1) }
+}
+
+fn state_changed(to: SessionState) -> Event {
+    let status = SessionStatus {
+        state: to,
+        since: at(),
+        current_run_id: None,
+        paused: false,
+        total_tokens: 30,
+        total_cost_usd: MicroUsd(1_500),
+        messages_count: 2,
+        context_window_used: None,
+    };
+    let (session_id, reason) = (session_id(), "asked".to_owned());
+    Event::SessionStateChanged { session_id, from: SessionState::Idle, reason, status, duration_ms: 9_000 }
+}
+
+fn message() -> Event {
+    let hash = ArtifactId::parse(HASH).unwrap();
+    Event::MessageAppended(Box::new(MessageRecord {
+        message_id: MessageId::parse(MESSAGE).unwrap(),
+        session_id: session_id(),
+        seq: 2,
+        role: MessageRole::Assistant,
+        content_hash: hash,
+        content_artifact_id: hash,
+        content_type: "text/plain".to_owned(),
+        size: 5,
+        timestamp: at(),
+        token_count: Some(20),
+        redacted: false,
+        tool_call_id: None,
+        attachments: Vec::new(),
+        source: Source::Runtime,
+        run_id: Some(run_id()),
+        attempt: Some(1),
+        finish: Some(Finish::Stop),
+    }))
+}
+
+fn error() -> RunError {
+    let (code, message) = ("provider_error".to_owned(), "the provider failed".to_owned());
+    RunError { code, message, class: ErrorClass::Server, retryable: true, retry_after_ms: None }
+}
+
+fn run(state: JobState) -> Box<RunRecord> {
+    let fields = RunFields {
+        job_kind: JobKind::ModelRun,
+        input: Vec::new(),
+        model_id: model(),
+        backend: Backend::Cloud,
+        lane: Lane::Primary,
+        priority: 50,
+        concurrency_group: Some("nightly".to_owned()),
+        fairness_key: "wp-1".to_owned(),
+        on_busy: OnBusy::Enqueue,
+        max_retries: 3,
+        retry_backoff: RetryBackoff::Exponential,
+        timeout_ms: 120_000,
+        cancellation_token: None,
+        estimated_cost_usd: None,
+        estimated_tokens: None,
+        generation: GenerationSettings::default(),
+        traceparent: None,
+    };
+    let (by, reason) = (person(), "changed my mind".to_owned());
+    let cancel = CancelReceipt { by, reason, requested_at: at(), settled_at: Some(at()), too_late: false };
+    let status = RunStatus {
+        state,
+        reason: WaitReason::None,
+        attempt: 2,
+        epoch: 7,
+        submitted_at: at(),
+        dispatched_at: None,
+        started_at: None,
+        first_token_at: None,
+        ended_at: None,
+        queue_wait_ms: None,
+        usage: Usage { input_tokens: 10, output_tokens: 20, cached_tokens: 0, reasoning_tokens: 0 },
+        cost_usd: Some(MicroUsd(1_500)),
+        finish: Some(Finish::Stop),
+        output_message_ids: Vec::new(),
+        output_artifact_id: None,
+        error: (state == JobState::Failed).then(error),
+        cancel: (state == JobState::Cancelled).then_some(cancel),
+        worker_id: None,
+        retry_of: None,
+        issues: Vec::new(),
+    };
+    Box::new(RunRecord { run_id: run_id(), session_id: session_id(), fields, status })
+}
+
+fn settled(state: JobState) -> Event {
+    Event::RunSettled { run: run(state), reports: 1, duration_ms: 800, output: None }
+}
+
+/// Every kind of journal event with what it says in public.
+#[allow(clippy::too_many_lines, reason = "a table")]
+fn table() -> Vec<(Event, Vec<(FlightKind, Value)>)> {
+    let (session_id, run_id, model_id) = (session_id(), run_id(), model());
+    let worker_id = Token::parse("w-1").unwrap();
+    let change = |to: &str| json!({"session_id": SESSION, "from_state": "IDLE", "to_state": to, "reason": "asked"});
+    vec![
+        (Event::HashKeyCreated { key: HashKey::from_bytes([1; 32]) }, vec![]),
+        (Event::StateDigest { digest: 5 }, vec![]),
+        (
+            Event::ArtifactStored(Artifact {
+                id: ArtifactId::parse(HASH).unwrap(),
+                content_type: "text/plain".to_owned(),
+                enc: "none".to_owned(),
+                key_id: None,
+                bytes: bytes::Bytes::from_static(b"secret"),
+            }),
+            vec![],
+        ),
+        (
+            Event::LimitsChanged {
+                limits: Limits::default(),
+                name: "global".to_owned(),
+                from: Some(8),
+                to: Some(16),
+                changed_by: person(),
+            },
+            vec![(
+                FlightKind::LimitsChanged,
+                json!({"name": "global", "from": 8, "to": 16, "changed_by": {"id": "ada", "kind": "person"}}),
+            )],
+        ),
+        (
+            session_created(),
+            vec![(
+                FlightKind::SessionCreated,
+                json!({"session_id": SESSION, "model_id": "openai/gpt-5", "backend": "CLOUD", "role": "coder",
+                    "wp_id": "wp-1", "mt_id": null, "memory_policy": "SESSION_SCOPED", "spawn_depth": 0}),
+            )],
+        ),
+        (state_changed(SessionState::Paused), vec![(FlightKind::SessionStateChange, change("PAUSED"))]),
+        (state_changed(SessionState::Failed), vec![(FlightKind::SessionStateChange, change("FAILED"))]),
+        (state_changed(SessionState::Cancelled), vec![(FlightKind::SessionStateChange, change("CANCELLED"))]),
+        (
+            state_changed(SessionState::Completed),
+            vec![
+                (FlightKind::SessionStateChange, change("COMPLETED")),
+                (
+                    FlightKind::SessionCompleted,
+                    json!({"session_id": SESSION, "total_tokens": 30, "total_cost_usd": "0.001500",
+                        "duration_ms": 9000, "messages_count": 2}),
+                ),
+            ],
+        ),
+        (Event::SessionPauseSet { session_id, paused: true, actor: person(), reason: String::new() }, vec![]),
+        (
+            Event::SessionEndRequested {
+                session_id,
+                end: SessionState::Completed,
+                actor: person(),
+                reason: String::new(),
+            },
+            vec![],
+        ),
+        (
+            message(),
+            vec![(
+                FlightKind::SessionMessage,
+                json!({"session_id": SESSION, "message_id": MESSAGE, "role": "ASSISTANT", "content_hash": HASH,
+                    "token_count": 20}),
+            )],
+        ),
+        (
+            Event::AppendKeyTaken {
+                session_id,
+                key: "k".to_owned(),
+                fingerprint: Fingerprint(1),
+                first_seq: 1,
+                last_seq: 2,
+            },
+            vec![],
+        ),
+        (
+            Event::RunQueued { run: run(JobState::Queued), fingerprint: Fingerprint(1) },
+            vec![(
+                FlightKind::SchedulerEnqueue,
+                json!({"session_id": SESSION, "job_id": RUN, "job_kind": "model_run", "lane": "PRIMARY",
+                    "priority": 50, "concurrency_group": "nightly"}),
+            )],
+        ),
+        (
+            Event::RunDispatched {
+                run_id,
+                session_id,
+                dispatch_no: 1,
+                pool: Token::parse("p-1").unwrap(),
+                claim_by: at(),
+                lane: Lane::Background,
+                model_id: model_id.clone(),
+                queue_wait_ms: 12,
+            },
+            vec![(
+                FlightKind::SchedulerDispatch,
+                json!({"session_id": SESSION, "job_id": RUN, "lane": "BACKGROUND", "provider": "openai",
+                    "queue_wait_ms": 12}),
+            )],
+        ),
+        (Event::RunReturned { run_id, session_id, dispatch_no: 1 }, vec![]),
+        (
+            Event::RunClaimed {
+                run_id,
+                session_id,
+                attempt: 1,
+                epoch: 7,
+                worker_id: worker_id.clone(),
+                claim_id: 3,
+                model_id,
+                upto_seq: 4,
+                stop_at: at(),
+            },
+            vec![(
+                FlightKind::RunStarted,
+                json!({"session_id": SESSION, "job_id": RUN, "attempt": 1, "epoch": 7, "worker_id": "w-1",
+                    "model_id": "openai/gpt-5"}),
+            )],
+        ),
+        (Event::RunStopRequested { run_id, session_id, cause: StopCause::Timeout }, vec![]),
+        (Event::ReportTaken { run_id, session_id, epoch: 7, report_no: 0 }, vec![]),
+        (
+            Event::LeaseExpired { run_id, session_id, attempt: 1, epoch: 7, worker_id, action: "retry".to_owned() },
+            vec![(
+                FlightKind::WorkflowRecovery,
+                json!({"found": "lease_expired", "action": "retry", "run_id": RUN, "epoch": 7, "checkpoint_id": null}),
+            )],
+        ),
+        (
+            Event::RunRateLimited { run_id, session_id, provider: "openai".to_owned(), attempt: 1, backoff_ms: 50 },
+            vec![(
+                FlightKind::SchedulerRateLimited,
+                json!({"session_id": SESSION, "job_id": RUN, "provider": "openai", "backoff_ms": 50, "attempt": 1}),
+            )],
+        ),
+        (
+            Event::RunRetryScheduled {
+                run_id,
+                session_id,
+                attempt: 1,
+                epoch: 7,
+                error: error(),
+                usage: Usage::default(),
+                cost_usd: None,
+                reports: 1,
+                backoff_ms: 50,
+                not_before: at(),
+            },
+            vec![(
+                FlightKind::RunRetried,
+                json!({"session_id": SESSION, "job_id": RUN, "attempt": 1, "backoff_ms": 50,
+                    "error_code": "provider_error"}),
+            )],
+        ),
+        (settled(JobState::Completed), vec![(FlightKind::RunCompleted, completed())]),
+        (settled(JobState::CompletedWithIssues), vec![(FlightKind::RunCompleted, completed())]),
+        (
+            settled(JobState::Failed),
+            vec![(
+                FlightKind::RunFailed,
+                json!({"session_id": SESSION, "job_id": RUN, "attempt": 2, "error_code": "provider_error",
+                    "class": "server"}),
+            )],
+        ),
+        (
+            settled(JobState::Poisoned),
+            vec![(FlightKind::RunPoisoned, json!({"session_id": SESSION, "job_id": RUN, "attempts": 2}))],
+        ),
+        (
+            settled(JobState::Cancelled),
+            vec![(
+                FlightKind::SchedulerCancelled,
+                json!({"session_id": SESSION, "job_id": RUN, "reason": "changed my mind",
+                    "cancelled_by": {"id": "ada", "kind": "person"}}),
+            )],
+        ),
+    ]
+}
+
+fn completed() -> Value {
+    json!({"session_id": SESSION, "job_id": RUN, "attempt": 2,
+        "usage": {"input_tokens": 10, "output_tokens": 20, "cached_tokens": 0, "reasoning_tokens": 0},
+        "cost_usd": "0.001500", "finish": "stop", "duration_ms": 800, "issues": []})
+}
+
+fn frame(number: u64, body: Body<Event>) -> Frame<Event> {
+    let time = at().plus_millis(50);
+    Frame { format: 1, journal_id: Uuid::nil(), epoch: 3, number, prev: laneway_journal::FrameHash::ZERO, time, body }
+}
+
+fn started() -> Body<Event> {
+    Body::Started { instance: "a".to_owned(), process: Uuid::nil(), attempt: 1 }
+}
+
+fn stored(event: &PublicEvent<'_>) -> FlightEvent {
+    serde_json::from_slice(&event.encode(EventHash::ZERO).unwrap()).unwrap()
+}
+
+#[test]
+fn each_event_says_what_the_catalogue_lists() {
+    for (event, said) in table() {
+        let frame = frame(4, Body::Turns(vec![Turn { at: at(), events: vec![event.clone()] }]));
+        let events = public_events(&frame);
+        let found: Vec<_> = events.iter().map(|event| (event.kind(), stored(event).payload)).collect();
+        assert_eq!(found, said, "{event:?}");
+        for public in &events {
+            let stored = stored(public);
+            assert_eq!(stored.session_id, event.session_id(), "{event:?}");
+            assert_eq!(stored.timestamp, at());
+            assert_eq!(stored.event_id, public.kind().event_id());
+        }
+    }
+}
+
+#[test]
+fn every_kind_is_said_with_exactly_its_keys() {
+    let events = table().into_iter().map(|(event, _)| event).collect();
+    let turns = frame(4, Body::Turns(vec![Turn { at: at(), events }]));
+    let started = frame(5, started());
+    let all: Vec<_> = public_events(&turns).iter().chain(&public_events(&started)).map(stored).collect();
+    for event in &all {
+        let keys: BTreeSet<_> = event.payload.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys, event.event_type.payload_keys().iter().copied().collect(), "{}", event.event_type);
+    }
+    let kinds: BTreeSet<_> = all.iter().map(|event| event.event_type).collect();
+    assert_eq!(kinds, FlightKind::ALL.iter().copied().collect());
+}
+
+#[test]
+fn a_leader_that_begins_is_said_with_the_time_of_its_frame() {
+    let frame = frame(9, started());
+    let events = public_events(&frame);
+    let [event] = events.as_slice() else { unreachable!("one event") };
+    let stored = stored(event);
+    assert_eq!((stored.event_type, stored.timestamp), (FlightKind::LeaderChanged, frame.time));
+    assert_eq!(stored.payload, json!({"service": "scheduler", "epoch": 3}));
+    assert!(public_events(&self::frame(10, Body::Stopped)).is_empty());
+}
+
+#[test]
+fn sources_count_the_public_events_of_a_frame() {
+    let turn = |events| Turn { at: at(), events };
+    let quiet = Event::StateDigest { digest: 1 };
+    let first = turn(vec![quiet.clone(), message(), quiet]);
+    let second = turn(vec![state_changed(SessionState::Completed), message()]);
+    let frame = frame(4, Body::Turns(vec![first, second]));
+    let found: Vec<_> =
+        public_events(&frame).iter().map(|event| (event.source().seq, event.source().index, event.kind())).collect();
+    let kinds = [
+        FlightKind::SessionMessage,
+        FlightKind::SessionStateChange,
+        FlightKind::SessionCompleted,
+        FlightKind::SessionMessage,
+    ];
+    let expected: Vec<_> = (0..).zip(kinds).map(|(index, kind)| (4, index, kind)).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_bytes_of_an_event_never_change() {
+    let frame = frame(4, Body::Turns(vec![Turn { at: at(), events: vec![settled(JobState::Completed)] }]));
+    let bytes = public_events(&frame)[0].encode(EventHash::of(b"the event before")).unwrap();
+    let golden = concat!(
+        r#"{"event_id":"FR-EVT-RUN-002","source":{"seq":4,"index":0},"event_type":"run.completed","#,
+        r#""timestamp":"2026-01-01T00:00:00.000Z","session_id":"0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d3e","#,
+        r#""run_id":"0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d3f","actor":{"id":"laneway","kind":"runtime"},"#,
+        r#""payload":{"session_id":"0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d3e","#,
+        r#""job_id":"0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d3f","attempt":2,"usage":{"input_tokens":10,"#,
+        r#""output_tokens":20,"cached_tokens":0,"reasoning_tokens":0},"cost_usd":"0.001500","finish":"stop","#,
+        r#""duration_ms":800,"issues":[]},"#,
+        r#""prev_hash":"a80d47244efb4f2ffdc7267f915425748f64909ac2d89ff61a1281c76747e9d6"}"#,
+    );
+    assert_eq!(String::from_utf8(bytes).unwrap(), golden);
+}

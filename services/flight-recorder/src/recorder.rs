@@ -1,0 +1,316 @@
+//! The service: follows the journal, publishes to FLIGHT.
+
+use std::future::ready;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::FuturesOrdered;
+use futures::{FutureExt, StreamExt};
+use laneway_bus::async_nats::header::NATS_EXPECTED_LAST_SEQUENCE;
+use laneway_bus::async_nats::jetstream::stream::RawMessageErrorKind;
+use laneway_bus::{Bus, BusError, Service, ensure_streams};
+use laneway_contract::{Event, ServiceName, Stream, Timestamp};
+use laneway_journal::clock::wall_now;
+use laneway_journal::{Committed, Fault, Follower, FrameHash, Loss, Position};
+use laneway_runtime::Shutdown;
+use tokio::sync::watch;
+use tokio::time::{Instant, interval, sleep, timeout};
+
+use crate::event::public_events;
+use crate::hash::EventHash;
+use crate::place::Place;
+
+/// Events whose acknowledgement is still out.
+const MAX_IN_FLIGHT: usize = 512;
+/// Frames that are taken from the journal at a time.
+const FRAMES_AT_A_TIME: usize = 64;
+/// How often the lag is measured.
+const MEASURE: Duration = Duration::from_secs(1);
+/// A lag of more than this is logged, in milliseconds.
+const LAG_TO_LOG_MS: u64 = 2_000;
+/// A lag is logged this often.
+const LOG_LAG: Duration = Duration::from_secs(10);
+/// How long to wait before going on behind the last stored event again, after a failure.
+const AGAIN: Duration = Duration::from_millis(250);
+/// The last event counts as lost only after this time: a server that has just started may answer from the past.
+const LOST_AFTER: Duration = Duration::from_secs(10);
+
+/// Why the recorder stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RecorderError {
+    /// The journal is not the one that the stored events come from, or frames of it are missing.
+    #[error(
+        "{0}; the public events were written from another state of the journal: restore it, or remove the stream FLIGHT to have it written again from the journal"
+    )]
+    Journal(#[from] Fault),
+    /// The last message of FLIGHT is not the recorder's.
+    #[error(
+        "message {sequence} of {stream} was not published by the flight recorder: remove the stream to have it written again"
+    )]
+    Foreign {
+        /// The stream.
+        stream: String,
+        /// The sequence of the message.
+        sequence: u64,
+    },
+    /// The last message of FLIGHT was removed, and with it what the next one depends on.
+    #[error("message {sequence}, the last of {stream}, was removed: remove the stream to have it written again")]
+    Removed {
+        /// The stream.
+        stream: String,
+        /// The sequence of the message.
+        sequence: u64,
+    },
+    /// NATS refused something for a reason that does not pass by itself.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// An event cannot be written.
+    #[error("cannot write an event: {0}")]
+    Encode(#[from] serde_json::Error),
+}
+
+/// How far the public events are behind the journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// The last frame whose public events are all stored.
+    pub recorded: Position,
+    /// Journal time of that frame.
+    pub time: Timestamp,
+    /// Frames of the journal behind it, at the last measurement.
+    pub frames: u64,
+    /// The age of the last recorded frame at the last measurement, in milliseconds; zero when no frame was behind it.
+    pub behind_ms: u64,
+}
+
+/// Runs the flight recorder until a stop is requested.
+pub async fn run(bus: Bus, shutdown: Shutdown) -> Result<(), RecorderError> {
+    Recorder::new(bus).run(shutdown).await
+}
+
+/// The flight recorder. One is enough; a second does no harm, since every event has its sequence.
+#[derive(Debug)]
+pub struct Recorder {
+    bus: Bus,
+    flight: String,
+    lag: watch::Sender<Lag>,
+}
+
+/// Why writing is begun again.
+#[derive(Debug, thiserror::Error)]
+enum Interrupted {
+    /// It is not known how the stream ends now.
+    #[error("{0}")]
+    Again(String),
+    /// The last message is not there.
+    #[error("message {0} is not there")]
+    Missing(u64),
+    /// It is not begun again.
+    #[error(transparent)]
+    Over(#[from] RecorderError),
+}
+
+/// The end of FLIGHT.
+#[derive(Clone, Copy)]
+struct Tip {
+    sequence: u64,
+    hash: EventHash,
+    place: Option<Place>,
+}
+
+/// Writes behind the end of FLIGHT.
+struct Writer<'a> {
+    recorder: &'a Recorder,
+    /// Where writing began: events up to here are stored.
+    stored: Option<Place>,
+    /// The hash of the last frame that was read.
+    frame: FrameHash,
+    /// The sequence and the hash of the last event that was published.
+    sequence: u64,
+    hash: EventHash,
+    in_flight: FuturesOrdered<BoxFuture<'static, Result<Done, Interrupted>>>,
+}
+
+/// What has been stored.
+enum Done {
+    Event,
+    Frame(Position, Timestamp),
+}
+
+impl Recorder {
+    /// A recorder on this connection.
+    #[must_use]
+    pub fn new(bus: Bus) -> Self {
+        let flight = bus.prefix().stream(Stream::Flight);
+        Self { bus, flight, lag: watch::Sender::new(Lag::default()) }
+    }
+
+    /// How far the public events are behind, measured every second and whenever frames are recorded.
+    #[must_use]
+    pub fn lag(&self) -> watch::Receiver<Lag> {
+        self.lag.subscribe()
+    }
+
+    /// Runs until a stop is requested. Whatever fails, it goes on behind the last stored event; only a journal or a stream
+    /// that is another than before ends it.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), RecorderError> {
+        let Some(differences) = shutdown.unless_requested(ensure_streams(&self.bus)).await else { return Ok(()) };
+        differences?;
+        let name = ServiceName::FlightRecorder;
+        let service = Service::start(&self.bus, name, name.as_str(), Vec::new()).await?;
+        tracing::info!("ready");
+        let mut missing_since = None;
+        while let Err(interrupted) = self.record(&shutdown).await {
+            match interrupted {
+                Interrupted::Over(error) => return Err(error),
+                Interrupted::Again(ref reason) => {
+                    missing_since = None;
+                    tracing::warn!(reason, "going on behind the last stored event");
+                }
+                Interrupted::Missing(sequence) => {
+                    if missing_since.get_or_insert_with(Instant::now).elapsed() > LOST_AFTER {
+                        return Err(RecorderError::Removed { stream: self.flight.clone(), sequence });
+                    }
+                }
+            }
+            if shutdown.unless_requested(sleep(AGAIN)).await.is_none() {
+                break;
+            }
+        }
+        service.stop().await;
+        Ok(())
+    }
+
+    /// Writes behind the last stored event until a stop is requested, or until it is not known how the stream ends.
+    async fn record(&self, shutdown: &Shutdown) -> Result<(), Interrupted> {
+        let Some(tip) = shutdown.unless_requested(self.tip()).await else { return Ok(()) };
+        let tip = tip?;
+        let from = tip.place.map_or(Position::START, |place| place.position_before());
+        tracing::debug!(sequence = tip.sequence, frame = from.number, "writing behind");
+        let journal = self.bus.prefix().stream(Stream::Journal);
+        let mut follower = Follower::<Event>::new(self.bus.client().clone(), &journal, from);
+        let mut writer = Writer::behind(self, tip, from.hash);
+        let mut measure = interval(MEASURE);
+        let mut logged = Instant::now();
+        loop {
+            tokio::select! {
+                () = shutdown.requested() => {
+                    writer.settle().await;
+                    return Ok(());
+                }
+                batch = follower.next_batch(FRAMES_AT_A_TIME) => {
+                    for committed in batch.map_err(RecorderError::from)? {
+                        writer.write(&committed).await?;
+                    }
+                }
+                Some(done) = writer.in_flight.next() => writer.take(done)?,
+                _ = measure.tick() => self.measure(&journal, &mut logged).await,
+            }
+        }
+    }
+
+    /// The last stored event.
+    async fn tip(&self) -> Result<Tip, Interrupted> {
+        let again =
+            |error: &dyn std::error::Error| Interrupted::Again(format!("the end of FLIGHT is not known: {error}"));
+        let stream = self.bus.jetstream().get_stream(&self.flight).await.map_err(|error| again(&error))?;
+        let sequence = stream.cached_info().state.last_sequence;
+        if sequence == 0 {
+            return Ok(Tip { sequence, hash: EventHash::ZERO, place: None });
+        }
+        let message = stream.get_raw_message(sequence).await.map_err(|error| match error.kind() {
+            RawMessageErrorKind::NoMessageFound => Interrupted::Missing(sequence),
+            RawMessageErrorKind::InvalidSubject | RawMessageErrorKind::JetStream(_) | RawMessageErrorKind::Other => {
+                again(&error)
+            }
+        })?;
+        let foreign = || RecorderError::Foreign { stream: self.flight.clone(), sequence };
+        let place = Place::from_headers(&message.headers).ok_or_else(foreign)?;
+        Ok(Tip { sequence, hash: EventHash::of(&message.payload), place: Some(place) })
+    }
+
+    async fn measure(&self, journal: &str, logged: &mut Instant) {
+        // Without an answer nothing is known, which the follower finds out by itself.
+        let Ok(Ok(stream)) = timeout(MEASURE, self.bus.jetstream().get_stream(journal)).await else { return };
+        let end = stream.cached_info().state.last_sequence;
+        self.lag.send_modify(|lag| {
+            lag.frames = end.saturating_sub(lag.recorded.number);
+            lag.behind_ms = if lag.frames == 0 { 0 } else { wall_now().millis_since(lag.time) };
+        });
+        let Lag { recorded, time: _, frames, behind_ms } = *self.lag.borrow();
+        if behind_ms > LAG_TO_LOG_MS && logged.elapsed() > LOG_LAG {
+            *logged = Instant::now();
+            tracing::info!(recorded = recorded.number, frames, behind_ms, "behind the journal");
+        }
+    }
+}
+
+impl<'a> Writer<'a> {
+    fn behind(recorder: &'a Recorder, tip: Tip, frame: FrameHash) -> Self {
+        let Tip { sequence, hash, place: stored } = tip;
+        Self { recorder, stored, frame, sequence, hash, in_flight: FuturesOrdered::new() }
+    }
+
+    /// Publishes what is not stored of a frame, as many at a time as may be in flight.
+    async fn write(&mut self, committed: &Committed<Event>) -> Result<(), Interrupted> {
+        let Committed { position, frame } = committed;
+        let before = std::mem::replace(&mut self.frame, position.hash);
+        if let Some(stored) = self.stored
+            && stored.frame.number == position.number
+            && false
+        {
+            let (first, last, loss) = (position.number, position.number, Loss::Replaced);
+            return Err(RecorderError::from(Fault::DataLoss { first, last, loss }).into());
+        }
+        for event in public_events(frame) {
+            if self.stored.is_some_and(|stored| stored.covers(event.source())) {
+                continue;
+            }
+            let bytes = event.encode(self.hash).map_err(RecorderError::from)?;
+            let place = Place { frame: *position, before, index: event.source().index };
+            self.hash = EventHash::of(&bytes);
+            let mut headers = place.headers();
+            // IMPORTANT: this makes every event land at its own sequence or nowhere.
+            headers.insert(NATS_EXPECTED_LAST_SEQUENCE, self.sequence.to_string());
+            self.sequence += 1;
+            let expected = self.sequence;
+            let pending = self.recorder.bus.publish_pending(&event.subject(), headers, Bytes::from(bytes)).await;
+            let pending = pending.map_err(|error| Interrupted::Again(error.to_string()))?;
+            let stored = async move {
+                match pending.stored().await {
+                    Ok(sequence) if sequence == expected => Ok(Done::Event),
+                    Ok(sequence) => Err(Interrupted::Again(format!("event {expected} is stored as {sequence}"))),
+                    Err(error) => Err(Interrupted::Again(format!("event {expected}: {error}"))),
+                }
+            };
+            self.in_flight.push_back(stored.boxed());
+            self.leave_at_most(MAX_IN_FLIGHT).await?;
+        }
+        let frame = Done::Frame(*position, frame.time);
+        self.in_flight.push_back(ready(Ok(frame)).boxed());
+        self.leave_at_most(MAX_IN_FLIGHT).await
+    }
+
+    async fn leave_at_most(&mut self, count: usize) -> Result<(), Interrupted> {
+        while self.in_flight.len() > count
+            && let Some(done) = self.in_flight.next().await
+        {
+            self.take(done)?;
+        }
+        Ok(())
+    }
+
+    fn take(&self, done: Result<Done, Interrupted>) -> Result<(), Interrupted> {
+        if let Done::Frame(position, time) = done? {
+            self.recorder.lag.send_modify(|lag| (lag.recorded, lag.time) = (position, time));
+        }
+        Ok(())
+    }
+
+    /// Waits for what is in flight. What is not stored now is written at the next start.
+    async fn settle(mut self) {
+        if let Err(error) = self.leave_at_most(0).await {
+            tracing::debug!(%error, "while stopping");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! `laneway run …`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use laneway_contract::{
+    CancelReply, CancelRuns, DEFAULT_WAIT_MS, Endpoint, GetRun, JobState, Lane, ListRuns, ModelId, OnBusy,
+    RetryBackoff, RunId, RunPage, RunReply, SessionId, SubmitRun,
+};
+
+use super::request::{Draft, text_argument};
+use super::{Context, stream};
+use crate::client::Client;
+use crate::exit::{CliError, Exit};
+use crate::output;
+
+/// Verbs about runs.
+#[derive(Debug, Subcommand)]
+pub enum RunCommand {
+    /// Queues a run.
+    Submit(Box<SubmitArgs>),
+    /// Lists runs, newest first.
+    List(ListArgs),
+    /// Shows one run.
+    Show {
+        /// The run.
+        run: RunId,
+    },
+    /// Shows the answer of a run while it comes, from its start.
+    Watch {
+        /// The run.
+        run: RunId,
+    },
+    /// Waits for the end of a run and shows its answer.
+    Wait {
+        /// The run.
+        run: RunId,
+        /// Milliseconds to wait at most, up to 600,000.
+        #[arg(long, value_name = "MS", default_value_t = DEFAULT_WAIT_MS)]
+        wait_ms: u64,
+    },
+    /// Cancels a run, the runs of a session, or all runs with a token.
+    Cancel(CancelArgs),
+}
+
+/// Arguments of `run submit`.
+#[derive(Args, Debug)]
+pub struct SubmitArgs {
+    /// What is asked; `-` reads it from stdin.
+    input: Option<String>,
+    /// The session; without one, a session is made for this run.
+    #[arg(long, value_name = "ID")]
+    session: Option<SessionId>,
+    /// The model; required without a session.
+    #[arg(long, value_parser = ModelId::parse)]
+    model: Option<ModelId>,
+    /// The run's id, which makes a repeat safe [default: a new one].
+    #[arg(long, value_name = "ID")]
+    run_id: Option<RunId>,
+    /// PRIMARY, SUBAGENT, BACKGROUND or VALIDATION [default: PRIMARY].
+    #[arg(long)]
+    lane: Option<Lane>,
+    /// 0 to 1,000; 0 is the most urgent [default: 50].
+    #[arg(long)]
+    priority: Option<u32>,
+    /// Concurrency group: a shared limit.
+    #[arg(long)]
+    group: Option<String>,
+    /// Whose turn it counts for.
+    #[arg(long)]
+    fairness_key: Option<String>,
+    /// When the session has a run already: ENQUEUE or REJECT [default: ENQUEUE].
+    #[arg(long)]
+    on_busy: Option<OnBusy>,
+    /// Retries after the first attempt, at most 20 [default: 3].
+    #[arg(long)]
+    max_retries: Option<u32>,
+    /// EXPONENTIAL or FIXED [default: EXPONENTIAL].
+    #[arg(long)]
+    retry_backoff: Option<RetryBackoff>,
+    /// Milliseconds of one attempt [default: 120000].
+    #[arg(long)]
+    timeout_ms: Option<u64>,
+    /// Cancelling by this token cancels every run that carries it.
+    #[arg(long)]
+    cancellation_token: Option<String>,
+    /// Sampling temperature, 0 to 2.
+    #[arg(long)]
+    temperature: Option<f64>,
+    /// The most tokens of the answer.
+    #[arg(long)]
+    max_output_tokens: Option<u64>,
+    /// The whole request as a JSON file, `-` for stdin; flags win over it.
+    #[arg(long, value_name = "FILE")]
+    request: Option<PathBuf>,
+    /// Wait for the end and show the answer.
+    #[arg(long)]
+    wait: bool,
+    /// With --wait: milliseconds to wait at most, up to 600,000 [default: 30000].
+    #[arg(long, value_name = "MS", requires = "wait")]
+    wait_ms: Option<u64>,
+}
+
+/// Arguments of `run list`.
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    /// Only this session's.
+    #[arg(long, value_name = "ID")]
+    session: Option<SessionId>,
+    /// Only this state, as queued or completed.
+    #[arg(long)]
+    state: Option<JobState>,
+    /// Rows, at most 1,000.
+    #[arg(long, default_value_t = 100)]
+    limit: u32,
+    /// Where the page before ended.
+    #[arg(long, value_name = "RUN")]
+    cursor: Option<RunId>,
+}
+
+/// Arguments of `run cancel`.
+#[derive(Args, Debug)]
+pub struct CancelArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Why, at most 128 bytes.
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+/// Exactly one of these.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// The run.
+    run: Option<RunId>,
+    /// The runs of this session, which goes on.
+    #[arg(long, value_name = "ID")]
+    session: Option<SessionId>,
+    /// All runs with this cancellation token.
+    #[arg(long)]
+    token: Option<String>,
+}
+
+pub(super) async fn run(context: &Context, command: RunCommand) -> Result<Exit, CliError> {
+    let client = context.client().await?;
+    match command {
+        RunCommand::Submit(args) => submit(context, &client, *args).await,
+        RunCommand::List(args) => list(context, &client, args).await,
+        RunCommand::Show { run } => {
+            let reply: RunReply = client.ask(Endpoint::RunsGet, &GetRun { run_id: run }).await?;
+            context.out.reply(&reply, |reply| output::fields(&reply.run))?;
+            Ok(Exit::Done)
+        }
+        RunCommand::Watch { run } => {
+            // Asked first, so that an unknown run is an error and no endless silence.
+            let _known: RunReply = client.ask(Endpoint::RunsGet, &GetRun { run_id: run }).await?;
+            let chunks = client.tokens_from_start(run).await?;
+            let reply = stream::show(context, &client, run, chunks).await?;
+            stream::summary(context, &reply)
+        }
+        RunCommand::Wait { run, wait_ms } => answer(context, &client.wait(run, wait_ms, true).await?),
+        RunCommand::Cancel(args) => cancel(context, &client, args).await,
+    }
+}
+
+async fn submit(context: &Context, client: &Client, args: SubmitArgs) -> Result<Exit, CliError> {
+    let request = submit_request(args)?;
+    let reply = client.submit(&request).await?;
+    if request.wait {
+        return answer(context, &reply);
+    }
+    context.out.reply(&reply, |reply| reply.run.run_id.to_string())?;
+    Ok(Exit::Done)
+}
+
+/// The request of `run submit`. Its id is fixed here, so that sending it again is safe.
+fn submit_request(args: SubmitArgs) -> Result<SubmitRun, CliError> {
+    let mut draft = Draft::from_file(args.request.as_deref())?;
+    let input = args.input.as_deref().map(text_argument).transpose()?;
+    draft
+        .set("input", input)?
+        .set("session_id", args.session)?
+        .set("model_id", args.model)?
+        .set("run_id", args.run_id)?
+        .set("lane", args.lane)?
+        .set("priority", args.priority)?
+        .set("concurrency_group", args.group)?
+        .set("fairness_key", args.fairness_key)?
+        .set("on_busy", args.on_busy)?
+        .set("max_retries", args.max_retries)?
+        .set("retry_backoff", args.retry_backoff)?
+        .set("timeout_ms", args.timeout_ms)?
+        .set("cancellation_token", args.cancellation_token)?
+        .set_in("generation", "temperature", args.temperature)?
+        .set_in("generation", "max_output_tokens", args.max_output_tokens)?
+        .set("wait", args.wait.then_some(true))?
+        .set("wait_ms", args.wait_ms)?
+        .default_to("run_id", RunId::generate().to_string());
+    draft.read()
+}
+
+fn answer(context: &Context, reply: &RunReply) -> Result<Exit, CliError> {
+    if context.out.is_json() {
+        context.out.value(reply)?;
+        return Ok(stream::exit_of(reply));
+    }
+    if let Some(output) = &reply.output {
+        context.out.line(output.trim_end())?;
+    }
+    stream::summary(context, reply)
+}
+
+async fn list(context: &Context, client: &Client, args: ListArgs) -> Result<Exit, CliError> {
+    let request =
+        ListRuns { session_id: args.session, state: args.state, limit: Some(args.limit), cursor: args.cursor };
+    let page: RunPage = client.ask(Endpoint::RunsList, &request).await?;
+    context.out.reply(&page, |page| output::runs_table(&page.runs))?;
+    if let Some(cursor) = &page.cursor {
+        context.out.note(format!("more with --cursor {cursor}"))?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn cancel(context: &Context, client: &Client, args: CancelArgs) -> Result<Exit, CliError> {
+    let request = CancelRuns {
+        run_id: args.which.run,
+        session_id: args.which.session,
+        cancellation_token: args.which.token,
+        actor: context.actor.clone(),
+        reason: args.reason,
+    };
+    let reply: CancelReply = client.ask(Endpoint::RunsCancel, &request).await?;
+    context.out.reply(&reply, |reply| {
+        if reply.runs.is_empty() {
+            return "no run to cancel".to_owned();
+        }
+        let rows = reply.runs.iter().map(|run| {
+            let receipt = match &run.receipt {
+                None => "had ended without a cancel",
+                Some(receipt) if receipt.too_late => "too late, the answer came first",
+                Some(receipt) if receipt.settled_at.is_some() => "cancelled",
+                Some(_) => "its worker is stopping",
+            };
+            [run.run_id.to_string(), run.state.to_string(), receipt.to_owned()]
+        });
+        output::table(["RUN", "STATE", "CANCEL"], rows)
+    })?;
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,24 @@
+//! The one binary of Laneway, as a library: what `laneway` does on the command line.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`cli`] | the verbs, one file for each family |
+//! | [`client`] | a small typed client of the services |
+//! | [`follow`] | reading a token stream |
+//! | [`demo`] | the main job in front of the user |
+//! | `services` | the services of this process |
+//! | `ready` | whether a service does its work, seen from outside |
+//! | [`nats_child`] | a nats-server of our own |
+//! | [`output`] | tables, lines and JSON |
+//! | [`exit`] | errors and exit codes |
+
+pub mod cli;
+pub mod client;
+pub mod demo;
+pub mod exit;
+pub mod follow;
+pub mod nats_child;
+pub mod output;
+
+mod ready;
+mod services;

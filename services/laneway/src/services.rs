@@ -1,0 +1,120 @@
+//! The services of this process: each on a connection of its own, with the same code paths as in a process of its own.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use laneway_bus::{Bus, ConnectOptions};
+use laneway_contract::{Catalog, ServiceName, Token, WorkerId};
+use laneway_runtime::config::Config;
+use laneway_runtime::{Outcome, Shutdown, Supervisor};
+use laneway_scheduler::SchedulerConfig;
+use laneway_session_store::StoreConfig;
+use laneway_worker::WorkerConfig;
+
+use crate::cli::Context;
+use crate::exit::{CliError, Exit};
+use crate::nats_child::NatsChild;
+
+/// What services may take beyond the time to drain: the reports of attempts that were cut off.
+const REPORT: Duration = Duration::from_secs(10);
+
+/// Runs services until a stop is requested or one of them ends, then ends the own nats-server, where there is one.
+/// Running attempts are cut off when they take longer than `drain` after the request.
+pub(crate) async fn run(
+    context: &Context,
+    mut nats: Option<NatsChild>,
+    services: &[ServiceName],
+    drain: Duration,
+    shutdown: Shutdown,
+) -> Result<Exit, CliError> {
+    let url = nats.as_ref().map_or(context.config.nats.as_str(), NatsChild::url);
+    let mut supervisor = Supervisor::new(shutdown.clone(), drain + REPORT);
+    let has_worker = services.contains(&ServiceName::Worker);
+    // IMPORTANT: a worker ends before the others, because the reports of its last attempts need a leader.
+    let behind_worker = if has_worker { Shutdown::new() } else { shutdown.clone() };
+    for service in services {
+        let options = context.connect_options(url, service.as_str());
+        let (config, name) = (context.config.clone(), service.as_str());
+        if *service == ServiceName::Worker {
+            let worker = Part { service: *service, config, drain, shutdown: shutdown.clone() }.serve(options);
+            let others = behind_worker.clone();
+            supervisor.spawn(name, async move {
+                let ended = worker.await;
+                others.request();
+                ended
+            });
+        } else {
+            let shutdown = behind_worker.clone();
+            supervisor.spawn(name, Part { service: *service, config, drain, shutdown }.serve(options));
+        }
+    }
+    let lost = async {
+        match nats.as_mut() {
+            Some(nats) => nats.ended().await,
+            None => std::future::pending().await,
+        }
+    };
+    let outcome = tokio::select! {
+        outcome = supervisor.run() => outcome,
+        // Nothing can drain without NATS: the services are dropped, as a crash would.
+        error = lost => return Err(error.into()),
+    };
+    if let Some(nats) = nats {
+        nats.stop().await?;
+    }
+    Ok(match outcome {
+        Outcome::Drained => Exit::Done,
+        Outcome::Failed => Exit::Fault,
+    })
+}
+
+/// One service of this process.
+struct Part {
+    service: ServiceName,
+    config: Config,
+    drain: Duration,
+    shutdown: Shutdown,
+}
+
+impl Part {
+    async fn serve(self, options: ConnectOptions) -> Result<(), String> {
+        let Some(bus) = self.shutdown.unless_requested(Box::pin(Bus::connect(options))).await else {
+            return Ok(());
+        };
+        let Self { service, config, drain, shutdown } = self;
+        let bus = bus.map_err(text)?;
+        let catalog = Catalog::built_in().map_err(text)?.with(config.providers.clone());
+        match service {
+            ServiceName::SessionStore => {
+                let config = StoreConfig { path: config.store_path(), catalog };
+                laneway_session_store::run(bus, config, shutdown).await.map_err(text)
+            }
+            ServiceName::Scheduler => {
+                let config = SchedulerConfig { instance: config.instance, limits: config.limits, catalog };
+                laneway_scheduler::run(bus, config, shutdown).await.map_err(text)
+            }
+            ServiceName::Worker => {
+                let worker_id = config.worker.worker_id.clone().map_or_else(|| worker_id(&config.instance), Ok)?;
+                let base = WorkerConfig::new(worker_id, config.worker.slots, catalog);
+                let config = WorkerConfig { pool: config.worker.pool, models: config.worker.models, drain, ..base };
+                laneway_worker::run(bus, config, shutdown).await.map_err(text)
+            }
+            ServiceName::FlightRecorder => laneway_flight_recorder::run(bus, shutdown).await.map_err(text),
+        }
+    }
+}
+
+fn text(error: impl Display) -> String {
+    error.to_string()
+}
+
+/// The name of a worker that was given none: the instance's, in the letters that a subject can hold.
+fn worker_id(instance: &str) -> Result<WorkerId, String> {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' };
+    // The end is what tells instances of one host apart.
+    let tail: Vec<char> = instance.chars().map(plain).rev().take(64).collect();
+    Token::parse(&tail.into_iter().rev().collect::<String>()).map_err(text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! The desk: where endpoints hand commands and questions to the task that leads, and get typed answers back.
+//!
+//! A function of the handler looks at the state right after its command was applied; what it gives back leaves the task
+//! only when the command's events, and all before them, are in the journal.
+
+use laneway_bus::Refusal;
+use laneway_contract::{
+    ApiError, ErrorCode, Event, JobState, RenewAttempt, RenewReply, RunId, RunView, Stop, StopCause, Timestamp,
+    WaitReason,
+};
+use laneway_engine::{Command, Hints, Phase, Run, State};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::edge::Edge;
+use crate::waiters::{Ended, Waiters};
+
+/// Commands and questions that wait for the leading task at a time.
+const DESK_ROOM: usize = 4_096;
+
+/// Something to do for the leading task.
+pub(crate) struct Order {
+    /// Refuses before anything is decided.
+    pub(crate) check: Option<Check>,
+    /// What is to be decided; without it the order is a question.
+    pub(crate) command: Option<Command>,
+    /// Looks, and holds the answer back until it may leave.
+    pub(crate) finish: Finish,
+}
+
+/// A condition on the state right before a turn.
+pub(crate) type Check = Box<dyn FnOnce(&State) -> Result<(), ApiError> + Send>;
+/// Makes the answer of an order from what the turn came to.
+pub(crate) type Finish = Box<dyn FnOnce(Result<&mut Scene<'_>, ApiError>) -> Release + Send>;
+/// Hands the answer to the handler that waits for it. Takes the number of the frame up to which the answer is true.
+pub(crate) type Release = Box<dyn FnOnce(u64) + Send>;
+
+/// What a handler sees right after its command was applied.
+pub(crate) struct Scene<'a> {
+    /// The state, with all that was decided so far.
+    pub(crate) state: &'a State,
+    /// What the leader has heard.
+    pub(crate) hints: &'a mut Hints,
+    /// Who waits for the end of which run.
+    pub(crate) waiters: &'a mut Waiters,
+    /// The time of the turn.
+    pub(crate) now: Timestamp,
+    /// Every event of the turn.
+    pub(crate) events: &'a [Event],
+    /// Whether the command itself changed nothing: it was taken before.
+    pub(crate) repeated: bool,
+}
+
+impl Scene<'_> {
+    /// A live run as callers see it.
+    pub(crate) fn run_view(&self, run: &Run) -> RunView {
+        let mut view = RunView::from(run.record.clone());
+        view.status.reason = match view.status.state {
+            JobState::Queued => self.state.wait_reason(run, self.hints, self.now),
+            JobState::Dispatched
+            | JobState::Running
+            | JobState::AwaitingUser
+            | JobState::Stalled
+            | JobState::Completed
+            | JobState::CompletedWithIssues
+            | JobState::Failed
+            | JobState::Cancelled
+            | JobState::Poisoned => WaitReason::None,
+        };
+        view
+    }
+
+    /// A live run as callers see it.
+    pub(crate) fn live_run(&self, id: RunId) -> Option<RunView> {
+        self.state.run(id).map(|run| self.run_view(run))
+    }
+
+    /// Extends a lease, unless the attempt is to stop. The reply carries why.
+    pub(crate) fn renew(&mut self, request: &RenewAttempt) -> Result<RenewReply, ApiError> {
+        let RenewAttempt { run_id, epoch, .. } = *request;
+        let Some(run) = self.state.run(run_id) else {
+            return Err(match self.state.ended_run(run_id) {
+                Some(_) => ApiError::new(ErrorCode::RunTerminal, format!("run {run_id} has ended")),
+                None => ApiError::new(ErrorCode::NotFound, format!("no run {run_id}")),
+            });
+        };
+        match &run.phase {
+            Phase::Running { stop, .. } if run.record.status.epoch == epoch => {
+                if stop.is_none() {
+                    self.hints.give_lease(run_id, epoch, self.now);
+                }
+                Ok(RenewReply { stop: stop.as_ref().map(stop_of) })
+            }
+            Phase::Running { .. } | Phase::Queued | Phase::Dispatched { .. } | Phase::Backoff { .. } => {
+                Err(ApiError::new(ErrorCode::StaleEpoch, format!("epoch {epoch} of run {run_id} is over")))
+            }
+        }
+    }
+
+    /// The end of a run that has not ended yet.
+    pub(crate) fn watch(&mut self, id: RunId) -> Option<oneshot::Receiver<Ended>> {
+        self.state.run(id).map(|_| self.waiters.watch(id))
+    }
+}
+
+/// Why an attempt is to stop, as its worker is told.
+pub(crate) const fn stop_of(cause: &StopCause) -> Stop {
+    match cause {
+        StopCause::Cancel { .. } => Stop::Cancel,
+        StopCause::Timeout => Stop::Timeout,
+    }
+}
+
+/// An answer that is in the journal.
+#[derive(Debug)]
+pub(crate) struct Answered<A> {
+    /// The answer.
+    pub(crate) body: A,
+    /// The frame up to which it is true.
+    pub(crate) journal_seq: u64,
+}
+
+/// The way to the leading task, of one leadership. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    orders: mpsc::Sender<Order>,
+    edge: Edge,
+}
+
+impl Desk {
+    /// A desk, and the end at which the leading task takes the orders.
+    pub(crate) fn new(edge: Edge) -> (Self, mpsc::Receiver<Order>) {
+        let (orders, taken) = mpsc::channel(DESK_ROOM);
+        (Self { orders, edge }, taken)
+    }
+
+    /// What makes commands of requests.
+    pub(crate) fn edge(&self) -> &Edge {
+        &self.edge
+    }
+
+    /// Has a command decided.
+    pub(crate) async fn decide<A: Send + 'static>(
+        &self,
+        command: Command,
+        look: impl FnOnce(&mut Scene<'_>) -> Result<A, ApiError> + Send + 'static,
+    ) -> Result<Answered<A>, Refusal> {
+        self.order(None, Some(command), look).await
+    }
+
+    /// Has a command decided if a condition holds right before.
+    pub(crate) async fn decide_if<A: Send + 'static>(
+        &self,
+        check: Option<Check>,
+        command: Command,
+        look: impl FnOnce(&mut Scene<'_>) -> Result<A, ApiError> + Send + 'static,
+    ) -> Result<Answered<A>, Refusal> {
+        self.order(check, Some(command), look).await
+    }
+
+    /// Looks at the state.
+    pub(crate) async fn look<A: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut Scene<'_>) -> Result<A, ApiError> + Send + 'static,
+    ) -> Result<Answered<A>, Refusal> {
+        self.order(None, None, look).await
+    }
+
+    /// Silent: the leadership ended before the answer could leave.
+    async fn order<A: Send + 'static>(
+        &self,
+        check: Option<Check>,
+        command: Option<Command>,
+        look: impl FnOnce(&mut Scene<'_>) -> Result<A, ApiError> + Send + 'static,
+    ) -> Result<Answered<A>, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let finish: Finish = Box::new(move |outcome| {
+            let body = outcome.and_then(look);
+            // A handler that is gone needs no answer.
+            Box::new(move |journal_seq| drop(reply.send((body, journal_seq))))
+        });
+        self.orders.send(Order { check, command, finish }).await.map_err(|_| Refusal::Silent)?;
+        let (body, journal_seq) = answer.await.map_err(|_| Refusal::Silent)?;
+        Ok(Answered { body: body?, journal_seq })
+    }
+}

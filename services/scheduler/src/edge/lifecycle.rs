@@ -1,0 +1,62 @@
+//! Cancel, and the lifecycle of sessions.
+
+use laneway_contract::{ApiError, CancelRuns, ChangeSession, ErrorCode, SessionState};
+use laneway_engine::{Cancel, CancelTarget, Command, EndSession, PauseSession};
+
+use super::check::{self, bad};
+
+/// `runs.cancel`: exactly one target.
+pub(crate) fn cancel(request: CancelRuns) -> Result<Cancel, ApiError> {
+    let CancelRuns { run_id, session_id, cancellation_token, actor, reason } = request;
+    check::actor(&actor, &reason)?;
+    let target = match (run_id, session_id, cancellation_token) {
+        (Some(run), None, None) => CancelTarget::Run(run),
+        (None, Some(session), None) => CancelTarget::Session(session),
+        (None, None, Some(token)) => {
+            check::name("cancellation_token", &token)?;
+            CancelTarget::Token(token)
+        }
+        _ => {
+            let message = "send exactly one of run_id, session_id and cancellation_token";
+            return Err(ApiError::new(ErrorCode::BadRequest, message));
+        }
+    };
+    Ok(Cancel { target, actor, reason })
+}
+
+/// What is to become of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Queued runs stay queued.
+    Pause,
+    /// They go on.
+    Resume,
+    /// It ends as COMPLETED.
+    Complete,
+    /// It ends as FAILED.
+    Fail,
+    /// It ends as CANCELLED.
+    Cancel,
+}
+
+/// `sessions.pause`, `resume`, `complete`, `fail` and `cancel`.
+pub(crate) fn change(request: ChangeSession, change: Change) -> Result<Command, ApiError> {
+    let ChangeSession { session_id, actor, reason, cancel_runs } = request;
+    check::actor(&actor, &reason)?;
+    let paused = match change {
+        Change::Pause => true,
+        Change::Resume => false,
+        Change::Complete | Change::Fail | Change::Cancel => {
+            let (end, cancel_runs) = match change {
+                Change::Fail => (SessionState::Failed, true),
+                Change::Cancel => (SessionState::Cancelled, true),
+                Change::Complete | Change::Pause | Change::Resume => (SessionState::Completed, cancel_runs),
+            };
+            return Ok(Command::End(EndSession { session_id, end, cancel_runs, actor, reason }));
+        }
+    };
+    if cancel_runs {
+        return Err(bad("cancel_runs", "belongs to sessions.complete: a pause lets executing runs end"));
+    }
+    Ok(Command::Pause(PauseSession { session_id, paused, actor, reason }))
+}

@@ -1,0 +1,93 @@
+//! What the leader answers.
+
+mod attempts;
+mod inside;
+mod registry;
+mod runs;
+mod sessions;
+mod status;
+
+use std::sync::Arc;
+
+use laneway_bus::{Bus, Incoming, Refusal, Route};
+use laneway_contract::{Endpoint, Epoch};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::desk::Desk;
+use crate::edge::Change;
+
+/// What every endpoint works with. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Context {
+    /// For what a store replica knows.
+    pub(crate) bus: Bus,
+    /// The way to the task that leads.
+    pub(crate) desk: Desk,
+    /// The name of this process.
+    pub(crate) instance: Arc<str>,
+    /// The epoch in which it leads.
+    pub(crate) epoch: Epoch,
+}
+
+/// Every endpoint of [`laneway_contract::ServiceName::Scheduler`].
+pub(crate) fn routes(context: &Context) -> Vec<Route> {
+    let change = |endpoint, change: Change| {
+        route(context, endpoint, move |context, incoming| sessions::change(context, incoming, change))
+    };
+    vec![
+        route(context, Endpoint::RunsSubmit, runs::submit),
+        route(context, Endpoint::RunsGet, runs::get),
+        route(context, Endpoint::RunsList, runs::list),
+        route(context, Endpoint::RunsWait, runs::wait),
+        route(context, Endpoint::RunsCancel, runs::cancel),
+        change(Endpoint::SessionsPause, Change::Pause),
+        change(Endpoint::SessionsResume, Change::Resume),
+        change(Endpoint::SessionsComplete, Change::Complete),
+        change(Endpoint::SessionsFail, Change::Fail),
+        change(Endpoint::SessionsCancel, Change::Cancel),
+        route(context, Endpoint::SessionsRegistry, registry::list),
+        route(context, Endpoint::Status, status::get),
+        route(context, Endpoint::AttemptsClaim, attempts::claim),
+        route(context, Endpoint::AttemptsRenew, attempts::renew),
+        route(context, Endpoint::AttemptsReport, attempts::report),
+        route(context, Endpoint::LeaderCreate, inside::create),
+        route(context, Endpoint::LeaderAppend, inside::append),
+        route(context, Endpoint::LeaderPut, inside::put),
+    ]
+}
+
+fn route<Q, R, F, Fut>(context: &Context, endpoint: Endpoint, handler: F) -> Route
+where
+    Q: DeserializeOwned + Send + 'static,
+    R: Serialize + Send + 'static,
+    F: Fn(Context, Incoming<Q>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<R, Refusal>> + Send + 'static,
+{
+    let context = context.clone();
+    Route::new(endpoint, move |incoming| handler(context.clone(), incoming))
+}
+
+/// The rows of a page: the request's, or the default.
+fn rows(limit: Option<u32>) -> Result<usize, laneway_contract::ApiError> {
+    use laneway_contract::{DEFAULT_PAGE, MAX_PAGE};
+    let limit = limit.unwrap_or(DEFAULT_PAGE);
+    if (1..=MAX_PAGE).contains(&limit) {
+        return Ok(limit as usize);
+    }
+    let message = format!("limit is {limit}: it must be 1 to {MAX_PAGE}");
+    let error = laneway_contract::ApiError::new(laneway_contract::ErrorCode::BadRequest, message);
+    Err(error.with_details(serde_json::json!({"path": "limit"})))
+}
+
+/// A submit that nobody waits for.
+pub(crate) async fn intake_submit(
+    bus: &Bus,
+    desk: &Desk,
+    request: laneway_contract::SubmitRun,
+    traceparent: Option<String>,
+) -> Result<(), Refusal> {
+    let known = runs::known(bus, desk, &request).await?;
+    let prepared = desk.edge().submit(request, &known, traceparent)?;
+    runs::submitted(desk, prepared).await.map(drop)
+}

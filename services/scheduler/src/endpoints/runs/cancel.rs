@@ -1,0 +1,86 @@
+//! `runs.cancel`.
+
+use std::collections::BTreeMap;
+
+use laneway_bus::{Incoming, Refusal};
+use laneway_contract::{CancelReply, CancelRuns, CancelledRun, Event, MAX_PAGE, RunId, RunRecord};
+use laneway_engine::{Cancel, CancelTarget, Command};
+
+use super::Context;
+use crate::desk::{Answered, Scene};
+use crate::edge;
+use crate::replica;
+
+/// What one turn of a cancel came to.
+struct Batch {
+    rows: Vec<CancelledRun>,
+    /// Nothing was left to cancel.
+    last: bool,
+}
+
+pub(in crate::endpoints) async fn cancel(
+    context: Context,
+    incoming: Incoming<CancelRuns>,
+) -> Result<CancelReply, Refusal> {
+    let cancel = edge::cancel(incoming.body)?;
+    let mut runs: BTreeMap<RunId, CancelledRun> = BTreeMap::new();
+    let journal_seq = loop {
+        let Answered { body: batch, journal_seq } = one_batch(&context, &cancel).await?;
+        // A reply has room for a page; what the cancel does has no such bound.
+        let room = (MAX_PAGE as usize).saturating_sub(runs.len());
+        let known = |row: &CancelledRun| runs.contains_key(&row.run_id);
+        let (known, new): (Vec<_>, Vec<_>) = batch.rows.into_iter().partition(known);
+        runs.extend(known.into_iter().chain(new.into_iter().take(room)).map(|row| (row.run_id, row)));
+        if batch.last {
+            break journal_seq;
+        }
+    };
+    if let CancelTarget::Run(run_id) = cancel.target
+        && runs.is_empty()
+    {
+        // It had ended before: its receipt is part of its record.
+        let (record, _) = replica::ended_run(&context.bus, run_id, false, journal_seq).await?;
+        runs.insert(run_id, row(&record));
+    }
+    Ok(CancelReply { runs: runs.into_values().collect(), journal_seq })
+}
+
+/// One turn cancels at most [`Cancel::BATCH`] runs.
+async fn one_batch(context: &Context, cancel: &Cancel) -> Result<Answered<Batch>, Refusal> {
+    let target = cancel.target.clone();
+    let look = move |scene: &mut Scene<'_>| Ok(batch(scene, &target));
+    context.desk.decide(Command::Cancel(cancel.clone()), look).await
+}
+
+fn batch(scene: &Scene<'_>, target: &CancelTarget) -> Batch {
+    let mut rows: Vec<CancelledRun> = scene.events.iter().filter_map(|event| settled(event, target)).collect();
+    if scene.repeated {
+        // What is live now and was asked to stop is executing: its worker has still to end it.
+        let live = scene.state.cancel_targets(target).unwrap_or_default();
+        let live = live.into_iter().filter_map(|id| scene.state.run(id));
+        let asked = live.filter(|run| run.record.status.cancel.is_some());
+        rows.extend(asked.take(MAX_PAGE as usize).map(|run| row(&run.record)));
+    }
+    Batch { rows, last: scene.repeated }
+}
+
+/// The row of a run that this turn ended.
+#[expect(clippy::wildcard_enum_match_arm, reason = "only one event ends a run")]
+fn settled(event: &Event, target: &CancelTarget) -> Option<CancelledRun> {
+    match event {
+        Event::RunSettled { run, .. } if concerns(target, run) => Some(row(run)),
+        _ => None,
+    }
+}
+
+fn concerns(target: &CancelTarget, run: &RunRecord) -> bool {
+    match target {
+        CancelTarget::Run(id) => run.run_id == *id,
+        CancelTarget::Session(id) => run.session_id == *id,
+        CancelTarget::Token(token) => run.fields.cancellation_token.as_ref() == Some(token),
+    }
+}
+
+fn row(run: &RunRecord) -> CancelledRun {
+    CancelledRun { run_id: run.run_id, state: run.status.state, receipt: run.status.cancel.clone() }
+}

@@ -1,0 +1,72 @@
+//! The scheduler: the driver around the engine. It leads the journal or stands by, decides what endpoints, workers, the
+//! intake and time ask for, and lets answers and dispatches leave when their events are durable.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | `leader` | the one task that owns state, hints and journal: roles, turns, effects |
+//! | `desk` | how everything else hands orders to that task and gets answers |
+//! | `waiters` | who waits for the end of which run |
+//! | `lease` | until when replies may leave |
+//! | `office` | what is open only while leading: endpoints and intake |
+//! | `endpoints` | what the leader answers |
+//! | `intake` | submits that waited in a stream |
+//! | `edge` | requests become commands: checked, hashed, every id fixed |
+//! | `publisher` | dispatches and cancel signals into their streams |
+//! | `replica` | what is asked of a store replica: ended runs and artifacts |
+//! | `room` | replies that end early instead of growing too large |
+
+mod desk;
+mod edge;
+mod endpoints;
+mod intake;
+mod leader;
+mod lease;
+mod office;
+mod publisher;
+mod replica;
+mod room;
+mod waiters;
+
+use laneway_bus::{Bus, BusError};
+use laneway_contract::{Catalog, Limits};
+use laneway_journal::Fault;
+use laneway_runtime::Shutdown;
+
+/// What a scheduler needs to know.
+#[derive(Clone, Debug)]
+pub struct SchedulerConfig {
+    /// The name of this process, shown as the leader.
+    pub instance: String,
+    /// The limits to put in force when it leads; none keeps those that the journal says.
+    pub limits: Option<Limits>,
+    /// The providers that runs may name.
+    pub catalog: Catalog,
+}
+
+/// Why a scheduler ends.
+#[derive(Debug, thiserror::Error)]
+pub enum SchedulerError {
+    /// Streams, consumers or subscriptions were refused.
+    #[error("bus: {0}")]
+    Bus(#[from] BusError),
+    /// What the stream holds is not the journal that was read before.
+    #[error("journal: {0}")]
+    Journal(Fault),
+    /// The fold of the journal here differs from the leader's.
+    #[error("diverged: the state at frame {number} is not the one that its leader had; stop, and report it with the journal")]
+    Diverged {
+        /// The frame with the digest.
+        number: u64,
+    },
+    /// Two turns panicked within a minute.
+    #[error("panicked: a second turn panicked within a minute; the log has both places")]
+    Panicked,
+    /// The system has no randomness for the hash key.
+    #[error("random: {0}")]
+    Random(#[from] std::io::Error),
+}
+
+/// Runs a scheduler until `shutdown` is requested, or something ends it. Any number may run: one leads.
+pub async fn run(bus: Bus, config: SchedulerConfig, shutdown: Shutdown) -> Result<(), SchedulerError> {
+    leader::run(bus, config, shutdown).await
+}

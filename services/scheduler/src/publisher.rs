@@ -1,0 +1,112 @@
+//! Dispatches and cancel signals on their way into their streams. Hints: a lost dispatch returns to its queue, and a lost
+//! signal is told by the reply of the next renewal.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use laneway_bus::async_nats::HeaderMap;
+use laneway_bus::{Bus, BusError, ensure_streams};
+use laneway_contract::{ControlMessage, DISPATCH_CLAIM_MS, DispatchMessage, Format, PoolId, Subject};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Messages that wait for their acknowledgement at a time.
+const IN_FLIGHT: usize = 256;
+/// How long to wait before a message that was not stored is sent again.
+const RETRY: Duration = Duration::from_millis(200);
+/// A message older than this is void: its dispatch has returned to the queue.
+const VOID_AFTER: Duration = Duration::from_millis(DISPATCH_CLAIM_MS);
+
+/// A message to be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outgoing {
+    /// A run for the workers of a pool.
+    Dispatch(PoolId, DispatchMessage),
+    /// A signal for the worker of an executing run.
+    Control(ControlMessage),
+}
+
+/// Publishes in the background. What is sent never waits.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    outgoing: mpsc::UnboundedSender<Outgoing>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Publisher {
+    /// Starts the task.
+    pub(crate) fn start(bus: &Bus) -> Self {
+        let (outgoing, taken) = mpsc::unbounded_channel();
+        let task = laneway_runtime::spawn("publisher", publish(bus.clone(), taken));
+        Self { outgoing, task: Some(task) }
+    }
+
+    /// A publisher whose messages end in a test.
+    #[cfg(test)]
+    pub(crate) fn to(outgoing: mpsc::UnboundedSender<Outgoing>) -> Self {
+        Self { outgoing, task: None }
+    }
+
+    /// Hands a message over. Unbounded: there are no more dispatches and signals than runs that hold a slot.
+    pub(crate) fn send(&self, message: Outgoing) {
+        // The task ends only after this handle.
+        drop(self.outgoing.send(message));
+    }
+
+    /// Waits until everything is stored or void, at most as long as a message counts.
+    pub(crate) async fn finish(self) {
+        drop(self.outgoing);
+        if let Some(task) = self.task
+            && timeout(VOID_AFTER, task).await.is_err()
+        {
+            tracing::warn!("dispatches were not stored before the end; they return to their queues");
+        }
+    }
+}
+
+async fn publish(bus: Bus, mut outgoing: mpsc::UnboundedReceiver<Outgoing>) {
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            message = outgoing.recv(), if under_way.len() < IN_FLIGHT => match message {
+                Some(message) => under_way.push(store(&bus, message)),
+                None => break,
+            },
+            Some(()) = under_way.next(), if !under_way.is_empty() => {}
+        }
+    }
+    while under_way.next().await.is_some() {}
+}
+
+async fn store(bus: &Bus, message: Outgoing) {
+    let void = Instant::now() + VOID_AFTER;
+    loop {
+        let Err(error) = try_store(bus, &message).await else { return };
+        if Instant::now() + RETRY >= void {
+            tracing::warn!(%error, "a dispatch or cancel signal was not stored in time");
+            return;
+        }
+        tracing::debug!(%error, "a dispatch or cancel signal is sent again");
+        sleep(RETRY).await;
+        // The stream is in memory: a server that started again has lost it.
+        if let Ok(Err(error)) = timeout(VOID_AFTER, ensure_streams(bus)).await {
+            tracing::warn!(%error, "cannot make the streams");
+        }
+    }
+}
+
+async fn try_store(bus: &Bus, message: &Outgoing) -> Result<(), BusError> {
+    match message {
+        Outgoing::Control(signal) => bus.publish_control(signal).await?,
+        Outgoing::Dispatch(pool, message) => match Format::MessagePack.encode(message) {
+            Ok(body) => bus.publish_stored(&Subject::Dispatch(pool.clone()), HeaderMap::new(), body.into()).await?,
+            Err(error) => {
+                tracing::error!(%error, "a dispatch cannot be encoded");
+                return Ok(());
+            }
+        },
+    };
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! A nats-server with JetStream in a folder of its own; both go with it.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use laneway_bus::Bus;
+
+use super::{options, within};
+
+pub struct Server {
+    port: u16,
+    folder: tempfile::TempDir,
+    child: Option<Child>,
+}
+
+impl Server {
+    pub fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut server = Self { port, folder: tempfile::tempdir().unwrap(), child: None };
+        server.run();
+        server
+    }
+
+    pub fn run(&mut self) {
+        let start = |program: &Path| {
+            Command::new(program)
+                .args(["-a", "127.0.0.1", "-p", &self.port.to_string(), "-js", "-sd"])
+                .arg(self.folder.path())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+        };
+        let in_tools = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.tools/bin/nats-server");
+        let child = start(Path::new("nats-server")).or_else(|_| start(&in_tools));
+        self.child = Some(child.expect("nats-server in PATH or in .tools/bin"));
+    }
+
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    pub async fn bus(&self, name: &str) -> Bus {
+        within(Bus::connect(options(format!("nats://127.0.0.1:{}", self.port), name))).await.unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,6 @@
+//! What reads answer.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod lists;
+mod threads;
+mod windows;

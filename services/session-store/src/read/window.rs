@@ -1,0 +1,183 @@
+//! `sessions.window`: what a claimed attempt sends to its provider.
+//!
+//! The thread up to the run's first claim, and behind it what the run itself did with tools. Every `TOOL_CALL` is
+//! directly followed by its `TOOL_RESULT`, because providers take a conversation in no other shape.
+
+use std::collections::VecDeque;
+
+use laneway_contract::{
+    ErrorClass, Finish, Format, HashKey, JobState, MAX_PAGE, MessageId, MessagePage, MessageRecord, MessageRole,
+    MessageView, ReadWindow, RunId, RunRecord, Source,
+};
+use uuid::Builder;
+
+use super::messages::Pages;
+use super::{ReadError, first_seq};
+use crate::view::{Claim, Reading, Space, decode, run_key};
+
+/// A result is looked for among this many messages behind its call: more than one report can bring.
+const LOOK_AHEAD: usize = 1_024;
+
+impl Reading {
+    /// The window of a claimed attempt.
+    pub(crate) fn read_window(&self, request: &ReadWindow, format: Format) -> Result<MessagePage, ReadError> {
+        let first = first_seq(request.from_seq)?;
+        let claim = self.live_claim(request)?;
+        let in_window = |message: &Result<MessageRecord, ReadError>| match message {
+            Ok(message) => belongs(message, request.run_id, &claim),
+            Err(_) => true,
+        };
+        let mut thread =
+            Upcoming { rest: self.thread(claim.session_id, first, u64::MAX).filter(in_window), ahead: VecDeque::new() };
+        let mut page = Pages::new(format, self.journal_seq());
+        while let Some(message) = thread.next()? {
+            let seq = message.seq;
+            if page.len() >= MAX_PAGE as usize {
+                return Ok(page.ends_before(seq));
+            }
+            let together = match message.role {
+                MessageRole::System | MessageRole::User | MessageRole::Assistant => vec![self.shown(message)?],
+                MessageRole::ToolCall => self.call_with_result(message, &mut thread)?,
+                // It stands behind its call; without one in the window, no provider takes it.
+                MessageRole::ToolResult => continue,
+            };
+            if !page.add(together)? {
+                return Ok(page.ends_before(seq));
+            }
+        }
+        Ok(page.ends())
+    }
+
+    /// The claim that the request names, if it is the run's last and the run has not ended.
+    fn live_claim(&self, request: &ReadWindow) -> Result<Claim, ReadError> {
+        let run = request.run_id;
+        if let Some(value) = self.value(Space::Attempts, run_key(run))? {
+            let claim: Claim = decode(Space::Attempts, &value)?;
+            return if claim.epoch == request.epoch {
+                Ok(claim)
+            } else {
+                Err(ReadError::StaleEpoch { run, held: claim.epoch, asked: request.epoch })
+            };
+        }
+        match self.ended_run(run)? {
+            Some(record) => Err(ReadError::RunTerminal { run, state: record.status.state }),
+            None => Err(ReadError::NotFound { what: "claimed run", id: run.to_string() }),
+        }
+    }
+
+    fn shown(&self, message: MessageRecord) -> Result<MessageView, ReadError> {
+        let content = self.content(&message)?;
+        Ok(MessageView { message, content })
+    }
+
+    fn call_with_result(
+        &self,
+        call: MessageRecord,
+        thread: &mut Upcoming<impl Iterator<Item = Result<MessageRecord, ReadError>>>,
+    ) -> Result<Vec<MessageView>, ReadError> {
+        let result = match thread.result_of(&call)? {
+            Some(result) => self.shown(result)?,
+            None => self.no_result(&call)?,
+        };
+        Ok(vec![self.shown(call)?, result])
+    }
+
+    /// What stands in for the result of a call that never got one.
+    fn no_result(&self, call: &MessageRecord) -> Result<MessageView, ReadError> {
+        let run = call.run_id.map(|run| self.ended_run(run)).transpose()?.flatten();
+        let content = format!("no result: {}", why_none(call, run.as_ref()));
+        let key = self.hash_key()?;
+        let hash = key.artifact_id(content.as_bytes());
+        let message = MessageRecord {
+            message_id: derived_id(key, call.message_id),
+            role: MessageRole::ToolResult,
+            content_hash: hash,
+            content_artifact_id: hash,
+            content_type: "text/plain; charset=utf-8".to_owned(),
+            size: content.len() as u64,
+            token_count: None,
+            redacted: false,
+            attachments: Vec::new(),
+            source: Source::Runtime,
+            finish: None,
+            ..call.clone()
+        };
+        Ok(MessageView { message, content: Some(content) })
+    }
+}
+
+/// Whether a message of the thread is in the window of `run`.
+fn belongs(message: &MessageRecord, run: RunId, claim: &Claim) -> bool {
+    if message.finish.is_some_and(|finish| !finish.in_later_windows()) {
+        return false;
+    }
+    if message.seq <= claim.upto_seq {
+        return true;
+    }
+    // Behind the first claim: what callers appended meanwhile is for the next run, and a text that this run did not
+    // bring to an end is not for its next attempt.
+    let own = message.run_id == Some(run) && message.attempt.is_none_or(|attempt| attempt <= claim.attempt);
+    own && match message.role {
+        MessageRole::ToolCall | MessageRole::ToolResult => true,
+        MessageRole::Assistant => message.finish.is_some_and(Finish::is_complete),
+        MessageRole::System | MessageRole::User => false,
+    }
+}
+
+fn why_none(call: &MessageRecord, run: Option<&RunRecord>) -> &'static str {
+    let Some(run) = run else {
+        // A call of a run that has not ended is unanswered only in the window of a later attempt.
+        return if call.run_id.is_some() { "worker lost" } else { "none was given" };
+    };
+    match (run.status.state, run.status.error.as_ref().map(|error| error.class)) {
+        (JobState::Cancelled, _) => "cancelled",
+        (_, Some(ErrorClass::WorkerLost)) | (JobState::Poisoned, _) => "worker lost",
+        (_, Some(ErrorClass::Timeout)) => "timeout",
+        (JobState::Failed, _) => "failed",
+        _ => "none was given",
+    }
+}
+
+/// The same id whenever and wherever the window is read.
+fn derived_id(key: &HashKey, call: MessageId) -> MessageId {
+    let seed = [b"no result to ".as_slice(), call.uuid().as_bytes()].concat();
+    let mut id = [0; 16];
+    id.copy_from_slice(&key.artifact_id(&seed).as_bytes()[..16]);
+    MessageId::from_uuid(Builder::from_custom_bytes(id).into_uuid())
+}
+
+/// Messages of a window that are still to come, of which some were read ahead.
+struct Upcoming<I> {
+    rest: I,
+    ahead: VecDeque<MessageRecord>,
+}
+
+impl<I: Iterator<Item = Result<MessageRecord, ReadError>>> Upcoming<I> {
+    fn next(&mut self) -> Result<Option<MessageRecord>, ReadError> {
+        match self.ahead.pop_front() {
+            Some(message) => Ok(Some(message)),
+            None => self.rest.next().transpose(),
+        }
+    }
+
+    /// The first result with the call's id before another call takes that id again.
+    fn result_of(&mut self, call: &MessageRecord) -> Result<Option<MessageRecord>, ReadError> {
+        for at in 0..LOOK_AHEAD {
+            if at == self.ahead.len() {
+                match self.rest.next().transpose()? {
+                    Some(message) => self.ahead.push_back(message),
+                    None => return Ok(None),
+                }
+            }
+            let message = &self.ahead[at];
+            if message.tool_call_id == call.tool_call_id {
+                match message.role {
+                    MessageRole::ToolResult => return Ok(Some(message.clone())),
+                    MessageRole::ToolCall => return Ok(None),
+                    MessageRole::System | MessageRole::User | MessageRole::Assistant => {}
+                }
+            }
+        }
+        Ok(None)
+    }
+}

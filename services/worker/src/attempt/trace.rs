@@ -1,0 +1,46 @@
+//! The spans of an attempt.
+
+use laneway_contract::{AttemptResult, JobState, ReportAttempt, Timestamp};
+use laneway_providers::Attempt;
+use laneway_runtime::telemetry::{CallTrace, RunTrace, record_run};
+
+use super::transcript::Transcript;
+
+/// Exports them, where an exporter is configured.
+pub(crate) fn record(
+    attempt: &Attempt,
+    transcript: &Transcript,
+    report: &ReportAttempt,
+    outcome: JobState,
+    claimed_at: Timestamp,
+    ended_at: Timestamp,
+) {
+    let lease = attempt.lease();
+    let error_code = report.outcome.as_ref().and_then(|outcome| match &outcome.result {
+        AttemptResult::Failed { error } => Some(error.code.as_str()),
+        AttemptResult::Completed { .. } | AttemptResult::Stopped { .. } | AttemptResult::HandedBack => None,
+    });
+    let call = transcript.call().map(|call| CallTrace {
+        started_at: call.started_at,
+        ended_at,
+        first_token_at: call.first_token_at,
+        usage: transcript.usage(),
+        finish: report.messages.last().and_then(|message| message.finish),
+    });
+    record_run(&RunTrace {
+        session_id: lease.session_id,
+        run_id: lease.run_id,
+        attempt: lease.attempt,
+        epoch: lease.epoch,
+        model_id: &lease.model_id,
+        submitted_at: lease.submitted_at,
+        // A later attempt waited since its retry was decided; its dispatch is the nearest that a worker knows.
+        queued_at: if lease.attempt == 1 { lease.submitted_at } else { lease.dispatched_at },
+        claimed_at,
+        ended_at,
+        call,
+        outcome,
+        error_code,
+        traceparent: lease.traceparent.as_deref(),
+    });
+}

@@ -1,0 +1,158 @@
+//! Which frame may follow which. Every reader checks this before it applies anything, and stops where it does not hold.
+
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use laneway_contract::Timestamp;
+
+use crate::frame::{Body, Committed, FORMAT, Frame, FrameHash, Position, Undecodable};
+
+/// Why a reader or writer of the journal must stop. Going on would build on something that is not the journal.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// Frames that were there are not, or are others.
+    #[error("data_loss: frames {first} to {last} of the journal {loss}")]
+    DataLoss {
+        /// The first frame concerned.
+        first: u64,
+        /// The last frame concerned, as far as it is known.
+        last: u64,
+        /// What is wrong with them.
+        loss: Loss,
+    },
+    /// A newer program wrote this frame.
+    #[error("newer_format: frame {number} of the journal has format {format}, this program reads up to {FORMAT}")]
+    NewerFormat {
+        /// The number of the frame.
+        number: u64,
+        /// Its format.
+        format: u16,
+    },
+    /// The stream holds another journal than before.
+    #[error("other_journal: frame {number} belongs to journal {found}, not to {expected}")]
+    OtherJournal {
+        /// The number of the frame.
+        number: u64,
+        /// The journal that was read so far.
+        expected: Uuid,
+        /// The journal that the frame names.
+        found: Uuid,
+    },
+}
+
+/// What is wrong with the frames that a [`Fault::DataLoss`] names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Loss {
+    /// The stream does not hold them, though it did or though it holds later ones.
+    #[error("are missing")]
+    Missing,
+    /// The stream holds others than those that were read or acknowledged.
+    #[error("are not those that were read before")]
+    Replaced,
+    /// The bytes are no frame.
+    #[error("cannot be read")]
+    Unreadable,
+    /// Number, epoch or time do not continue those of the frame before.
+    #[error("do not continue the frames before them")]
+    Disordered,
+}
+
+/// What a frame means to a reader that stands at some position.
+#[derive(Debug)]
+pub(crate) enum Link<E> {
+    /// The very next frame; the chain has moved on to it.
+    Next(Committed<E>),
+    /// A frame that was read before.
+    Repeat,
+    /// A later frame: those between are to be read first.
+    Gap,
+}
+
+/// The last frame that was read, as far as the next one depends on it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Chain {
+    pub(crate) journal: Option<Uuid>,
+    pub(crate) position: Position,
+    pub(crate) epoch: u64,
+    pub(crate) time: Timestamp,
+    pub(crate) stopped: bool,
+}
+
+impl Chain {
+    /// A chain that goes on behind a frame whose bytes are known to be right.
+    pub(crate) fn behind<E: DeserializeOwned>(number: u64, bytes: &[u8]) -> Result<Self, Fault> {
+        let frame: Frame<E> = decode(number, bytes)?;
+        let mut chain = Self::default();
+        chain.follow(&frame, FrameHash::of(bytes));
+        Ok(chain)
+    }
+
+    /// Before the first frame, of a journal that is already known, so that no other may take its place.
+    pub(crate) fn restart(&self) -> Self {
+        Self { journal: self.journal, ..Self::default() }
+    }
+
+    /// The number of the frame that comes next.
+    pub(crate) fn next(&self) -> u64 {
+        self.position.number + 1
+    }
+
+    /// Reads what the stream holds under `number`.
+    pub(crate) fn accept<E: DeserializeOwned>(&mut self, number: u64, bytes: &[u8]) -> Result<Link<E>, Fault> {
+        if number > self.next() {
+            return Ok(Link::Gap);
+        }
+        let hash = FrameHash::of(bytes);
+        if number < self.next() {
+            let replaced = number == self.position.number && hash != self.position.hash;
+            return if replaced { Err(lost(number, Loss::Replaced)) } else { Ok(Link::Repeat) };
+        }
+        let frame = decode(number, bytes)?;
+        self.check(number, &frame)?;
+        self.follow(&frame, hash);
+        Ok(Link::Next(Committed { position: self.position, frame }))
+    }
+
+    /// Moves on to a frame that belongs next.
+    pub(crate) fn follow<E>(&mut self, frame: &Frame<E>, hash: FrameHash) {
+        self.journal = Some(frame.journal_id);
+        self.position = Position { number: frame.number, hash };
+        self.epoch = frame.epoch;
+        self.time = frame.time;
+        self.stopped = matches!(frame.body, Body::Stopped);
+    }
+
+    fn check<E>(&self, number: u64, frame: &Frame<E>) -> Result<(), Fault> {
+        if let Some(expected) = self.journal
+            && expected != frame.journal_id
+        {
+            return Err(Fault::OtherJournal { number, expected, found: frame.journal_id });
+        }
+        if frame.prev != self.position.hash {
+            return Err(lost(number, Loss::Replaced));
+        }
+        // A leader begins its epoch and ends it; before the first and after an end only a leader can begin.
+        let epoch_continues = match frame.body {
+            Body::Started { .. } => frame.epoch == self.epoch + 1,
+            Body::Stopped | Body::Turns(_) => frame.epoch == self.epoch && self.position.number > 0 && !self.stopped,
+        };
+        if frame.number != number || !epoch_continues || frame.time < self.time {
+            return Err(lost(number, Loss::Disordered));
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn lost(number: u64, loss: Loss) -> Fault {
+    Fault::DataLoss { first: number, last: number, loss }
+}
+
+fn decode<E: DeserializeOwned>(number: u64, bytes: &[u8]) -> Result<Frame<E>, Fault> {
+    Frame::decode(bytes).map_err(|error| match error {
+        Undecodable::NewerFormat { format } => Fault::NewerFormat { number, format },
+        Undecodable::Malformed(_) => lost(number, Loss::Unreadable),
+    })
+}
+
+#[cfg(test)]
+mod tests;

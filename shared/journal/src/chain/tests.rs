@@ -1,0 +1,96 @@
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+//! A reader applies only what continues the chain.
+
+use bytes::Bytes;
+use laneway_contract::Timestamp;
+use uuid::Uuid;
+
+use super::{Chain, Fault, Link, Loss};
+use crate::draft::{Draft, Envelope};
+use crate::frame::FrameHash;
+
+const JOURNAL: Uuid = Uuid::from_u128(1);
+
+fn envelope(number: u64, epoch: u64, prev: &[u8], time: i64) -> Envelope {
+    let prev = if prev.is_empty() { FrameHash::ZERO } else { FrameHash::of(prev) };
+    Envelope { journal_id: JOURNAL, epoch, number, prev, time: Timestamp::from_millis(time) }
+}
+
+fn start(instance: &str) -> Draft<'_> {
+    Draft::Started { instance, process: Uuid::from_u128(7), attempt: 1 }
+}
+
+fn started() -> Bytes {
+    envelope(1, 1, b"", 100).seal(start("a"))
+}
+
+fn after_first() -> Chain {
+    let mut chain = Chain::default();
+    assert!(matches!(chain.accept::<u64>(1, &started()), Ok(Link::Next(_))));
+    chain
+}
+
+#[test]
+fn the_next_frame_is_taken_and_others_are_not() {
+    let mut chain = after_first();
+    let second = envelope(2, 1, &started(), 100).seal(Draft::Turns(&[]));
+    assert!(matches!(chain.accept::<u64>(3, &second), Ok(Link::Gap)));
+    assert!(matches!(chain.accept::<u64>(1, &started()), Ok(Link::Repeat)));
+    assert!(matches!(chain.accept::<u64>(2, &second), Ok(Link::Next(_))));
+    assert_eq!(chain.position.hash, FrameHash::of(&second));
+}
+
+#[test]
+fn what_does_not_continue_the_chain_is_refused() {
+    let first = started();
+    let turns = Draft::Turns(&[]);
+    let cases = [
+        ("another frame before it", envelope(2, 1, b"other", 100).seal(turns), Loss::Replaced),
+        ("time falls", envelope(2, 1, &first, 99).seal(turns), Loss::Disordered),
+        ("epoch rises without a start", envelope(2, 2, &first, 100).seal(turns), Loss::Disordered),
+        ("epoch falls", envelope(2, 0, &first, 100).seal(turns), Loss::Disordered),
+        ("a start skips an epoch", envelope(2, 3, &first, 100).seal(start("b")), Loss::Disordered),
+        ("a start of the same epoch", envelope(2, 1, &first, 100).seal(start("b")), Loss::Disordered),
+        ("number is not the sequence", envelope(3, 1, &first, 100).seal(turns), Loss::Disordered),
+        ("no frame", Bytes::from_static(&[0x97, 0x01, 0xc1]), Loss::Unreadable),
+    ];
+    for (name, bytes, expected) in cases {
+        match after_first().accept::<u64>(2, &bytes) {
+            Err(Fault::DataLoss { first: 2, last: 2, loss }) => assert_eq!(loss, expected, "{name}"),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn another_frame_at_the_own_position_is_noticed() {
+    let other = envelope(1, 1, b"", 101).seal(start("a"));
+    let fault = Fault::DataLoss { first: 1, last: 1, loss: Loss::Replaced };
+    assert_eq!(after_first().accept::<u64>(1, &other).unwrap_err(), fault);
+}
+
+#[test]
+fn another_journal_is_refused_also_from_its_start() {
+    let mut envelope = envelope(1, 1, b"", 100);
+    envelope.journal_id = Uuid::from_u128(2);
+    let other = envelope.seal(start("a"));
+    let fault = Fault::OtherJournal { number: 1, expected: JOURNAL, found: Uuid::from_u128(2) };
+    assert_eq!(after_first().restart().accept::<u64>(1, &other).unwrap_err(), fault);
+}
+
+#[test]
+fn a_newer_format_stops_the_reader() {
+    let fault = Fault::NewerFormat { number: 2, format: 2 };
+    assert_eq!(after_first().accept::<u64>(2, &[0x98, 0x02]).unwrap_err(), fault);
+}
+
+#[test]
+fn after_a_stop_only_a_start_follows() {
+    let mut chain = after_first();
+    let stopped = envelope(2, 1, &started(), 100).seal(Draft::Stopped);
+    assert!(matches!(chain.accept::<u64>(2, &stopped), Ok(Link::Next(_))));
+    let turns = envelope(3, 1, &stopped, 100).seal(Draft::Turns(&[]));
+    assert!(chain.clone().accept::<u64>(3, &turns).is_err());
+    let start = envelope(3, 2, &stopped, 100).seal(start("b"));
+    assert!(matches!(chain.accept::<u64>(3, &start), Ok(Link::Next(_))));
+}

@@ -1,0 +1,41 @@
+//! The journal: one JetStream stream with a single, fenced writer.
+//!
+//! Every service folds the frames of this stream; only the leading scheduler writes them. The protocol (fence, repeated
+//! publish, leadership, journal time) is free of I/O and simulated; the driver and the follower connect it to JetStream.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`frame`] | what a message of the stream holds, and its limits |
+//! | [`draft`] | a turn while it is being decided, and how turns become a frame |
+//! | [`chain`] | which frame may follow which; what else stops a reader |
+//! | [`clock`] | the two clocks that the protocol takes as arguments |
+//! | [`node`] | the protocol: standby, candidate, leader |
+//! | [`driver`] | the protocol on a real server, for the scheduler |
+//! | [`follow`] | reading the journal from a stored position, for the views |
+
+pub mod chain;
+pub mod clock;
+pub mod draft;
+pub mod driver;
+pub mod follow;
+pub mod frame;
+pub mod node;
+
+mod check;
+mod fence;
+mod leader;
+mod msgpack;
+mod standby;
+mod store;
+mod tail;
+mod time;
+
+pub use chain::{Fault, Loss};
+pub use draft::{TurnDraft, TurnTooLarge};
+pub use driver::{Journal, JournalConfig, Progress};
+pub use follow::Follower;
+pub use frame::{Body, Committed, Frame, FrameHash, Position, Turn};
+pub use node::{NotLeading, Released};
+
+#[cfg(test)]
+mod sim;

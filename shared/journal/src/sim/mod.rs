@@ -1,0 +1,90 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests")]
+//! The protocol against a model of the stream that loses, delays and repeats, with processes that freeze, die, stop and
+//! come back, and clocks that are set. Thousands of seeds; time is virtual.
+//!
+//! A failing seed is printed. To replay it alone: `LANEWAY_SEED=<seed> cargo test -p laneway-journal sim`.
+
+mod checks;
+mod process;
+mod rng;
+mod stream;
+mod world;
+
+use std::thread;
+
+use world::{Profile, Seen, World};
+
+/// Seeds of each profile.
+const SEEDS: u64 = 2_000;
+
+/// Set while compiling the tests, the one seed to run.
+const ONLY_SEED: Option<&str> = option_env!("LANEWAY_SEED");
+
+/// Says which seed failed.
+struct Guard(u64);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("failed with seed {}: replay with LANEWAY_SEED={}", self.0, self.0);
+        }
+    }
+}
+
+/// Runs every seed, then checks that the runs met what the profile is for.
+fn check(profile: &Profile, met: fn(&Seen) -> bool) {
+    let only = ONLY_SEED.map(|seed| seed.parse().expect("LANEWAY_SEED is a number"));
+    let mut seen = Seen::default();
+    for seed in only.map_or(0..SEEDS, |seed| seed..seed + 1) {
+        let _guard = Guard(seed);
+        World::new(seed, profile).run(&mut seen);
+    }
+    assert!(only.is_some() || met(&seen), "the runs did not meet what they are for: {seen:?}");
+}
+
+#[test]
+fn a_network_that_loses_delays_and_repeats() {
+    let profile = Profile { bad_network: true, outages: true, ..Profile::default() };
+    check(&profile, |seen| seen.takeovers > 0 && seen.resumed > 0 && seen.refused > 0 && seen.released > 10_000);
+}
+
+#[test]
+fn processes_that_freeze_and_come_back() {
+    let profile = Profile { bad_network: true, pauses: true, ..Profile::default() };
+    check(&profile, |seen| seen.takeovers > 0 && seen.resumed > 0 && seen.deposed > 0);
+}
+
+#[test]
+fn processes_that_die_stop_and_start() {
+    let profile = Profile { bad_network: true, kills: true, stops: true, abandons: true, ..Profile::default() };
+    check(&profile, |seen| seen.takeovers > 0 && seen.stopped > 0 && seen.deposed > 0);
+}
+
+#[test]
+fn clocks_that_are_set() {
+    let profile = Profile { clock_steps: true, pauses: true, stops: true, ..Profile::default() };
+    check(&profile, |seen| seen.takeovers > 0 && seen.resumed > 0 && seen.clock_off > 0);
+}
+
+/// A process that starts again under the same name, at the same journal time, must not take the frames of its earlier
+/// life for its own.
+#[test]
+fn processes_that_start_again_with_their_clocks_behind() {
+    let profile = Profile { bad_network: true, abandons: true, clocks_behind: true, ..Profile::default() };
+    check(&profile, |seen| seen.takeovers > 0 && seen.deposed > 0);
+}
+
+#[test]
+fn everything_at_once() {
+    let profile = Profile {
+        bad_network: true,
+        outages: true,
+        pauses: true,
+        kills: true,
+        stops: true,
+        abandons: true,
+        clock_steps: true,
+        clocks_behind: false,
+    };
+    check(&profile, |seen| seen.takeovers > 0 && seen.deposed > 0 && seen.resumed > 0 && seen.stopped > 0);
+}

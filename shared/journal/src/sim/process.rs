@@ -1,0 +1,131 @@
+//! One scheduler process of the simulation: a node, the memory it folds, its clocks and the requests under way.
+
+use std::collections::VecDeque;
+
+use laneway_contract::Timestamp;
+
+use crate::clock::{BootMillis, Now};
+use crate::frame::FrameHash;
+use crate::node::{Node, Settings};
+
+use super::checks::{Effect, Memory};
+use super::rng::Rng;
+
+/// The wall clock at the beginning of every run, in milliseconds since 1970.
+pub(super) const EPOCH_MS: i64 = 1_700_000_000_000;
+
+pub(super) const LEASE_MS: u64 = 3_000;
+pub(super) const MARGIN_MS: u64 = 1_000;
+
+/// What the world holds back for a process that is frozen.
+pub(super) enum State<Event> {
+    Running,
+    Frozen { inbox: Vec<Event> },
+    Dead,
+}
+
+pub(super) struct Process<Event> {
+    pub(super) node: Node<u64, Effect>,
+    pub(super) state: State<Event>,
+    /// Changes when the process dies or its reader begins again; what was meant for an earlier life is dropped.
+    pub(super) life: u64,
+    pub(super) reader: u64,
+    pub(super) publish: Option<u64>,
+    pub(super) read: Option<u64>,
+    pub(super) info: Option<u64>,
+    pub(super) wake_at: Option<u64>,
+    pub(super) memory: Memory,
+    /// Turns pushed and not released.
+    pub(super) waiting: VecDeque<(u64, Vec<u64>)>,
+    pub(super) pushed: u64,
+    /// The last `Started` that was sent.
+    pub(super) candidate: Option<FrameHash>,
+    boot_at_zero: u64,
+    boot_rate_ppm: i64,
+    pub(super) wall_offset_ms: i64,
+}
+
+impl<Event> Process<Event> {
+    pub(super) fn new(rng: &mut Rng, index: usize) -> Self {
+        let boot_at_zero = rng.range(10_000, 1_000_000);
+        let boot_rate_ppm = rng.signed(100);
+        let wall_offset_ms = rng.signed(500);
+        let clocks = Clocks { boot_at_zero, boot_rate_ppm, wall_offset_ms };
+        Self {
+            node: Self::fresh_node(index, rng, clocks.read(0)),
+            state: State::Running,
+            life: 0,
+            reader: 0,
+            publish: None,
+            read: None,
+            info: None,
+            wake_at: None,
+            memory: Memory::default(),
+            waiting: VecDeque::new(),
+            pushed: 0,
+            candidate: None,
+            boot_at_zero,
+            boot_rate_ppm,
+            wall_offset_ms,
+        }
+    }
+
+    pub(super) fn now(&self, time: u64) -> Now {
+        let Self { boot_at_zero, boot_rate_ppm, wall_offset_ms, .. } = *self;
+        Clocks { boot_at_zero, boot_rate_ppm, wall_offset_ms }.read(time)
+    }
+
+    /// True time at which the clock of this process has reached `boot`.
+    pub(super) fn true_time_of(&self, boot: BootMillis, time: u64) -> u64 {
+        let ahead = boot.since(self.now(time).boot);
+        time + ahead + ahead / 1_000
+    }
+
+    pub(super) fn die(&mut self) {
+        self.state = State::Dead;
+        self.forget();
+        self.life += 1;
+        self.wake_at = None;
+        (self.publish, self.read, self.info) = (None, None, None);
+    }
+
+    pub(super) fn start(&mut self, index: usize, rng: &mut Rng, time: u64) {
+        self.state = State::Running;
+        self.life += 1;
+        self.node = Self::fresh_node(index, rng, self.now(time));
+    }
+
+    /// Drops the memory, and everything that was decided in it.
+    pub(super) fn forget(&mut self) {
+        self.memory = Memory::default();
+        self.waiting.clear();
+        self.reader += 1;
+    }
+
+    fn fresh_node(index: usize, rng: &mut Rng, now: Now) -> Node<u64, Effect> {
+        let settings = Settings {
+            instance: format!("scheduler-{index}"),
+            process: uuid::Uuid::from_u128(u128::from(rng.next())),
+            new_journal: Some(uuid::Uuid::from_u128(u128::from(rng.next()))),
+            lease_ms: LEASE_MS,
+            margin_ms: MARGIN_MS,
+        };
+        Node::new(settings, now)
+    }
+}
+
+struct Clocks {
+    boot_at_zero: u64,
+    boot_rate_ppm: i64,
+    wall_offset_ms: i64,
+}
+
+impl Clocks {
+    fn read(&self, time: u64) -> Now {
+        let passed = time as i64 + time as i64 * self.boot_rate_ppm / 1_000_000;
+        Now {
+            boot: BootMillis::from_millis(self.boot_at_zero + passed as u64),
+            wall: Timestamp::from_millis(EPOCH_MS + time as i64 + self.wall_offset_ms),
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! What the whole system does in a second, next to the raw limits of the same machine in the same run.
+//!
+//! `just bench` prints a table and writes `target/bench/service.json`. Every load is bounded in count.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a benchmark is a program of its own"
+)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use laneway_bus::async_nats::{self, jetstream};
+use laneway_contract::{Endpoint, Stream};
+use laneway_tests::provider::CountingProvider;
+use laneway_tests::stack::{Stack, connect};
+use serde_json::{Value, json};
+
+const CLIENTS: usize = 64;
+
+/// Figures by their names, in the order of the table.
+#[derive(Default)]
+struct Figures(Vec<(String, f64)>);
+
+impl Figures {
+    fn put(&mut self, name: &str, value: f64) {
+        println!("{name:<34} {value:>12.3}");
+        self.0.push((name.to_owned(), value));
+    }
+
+    fn percentiles(&mut self, name: &str, mut millis: Vec<f64>, which: &[u32]) {
+        millis.sort_by(f64::total_cmp);
+        for percent in which {
+            let index = (millis.len() * *percent as usize / 100).min(millis.len() - 1);
+            self.put(&format!("{name}_p{percent}_ms"), millis[index]);
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    let provider = CountingProvider::start(100_000, Duration::from_millis(5)).await;
+    let config = format!(
+        "[limits]\nglobal = 64\nper_provider = 64\nper_model = 64\n[worker]\nslots = 96\n{}",
+        provider.section("slow")
+    );
+    let stack = Stack::start(&config).await;
+    let mut figures = Figures::default();
+    raw(&stack, &mut figures).await;
+    start_and_cancel(&stack, &provider, &mut figures).await;
+    appends(&stack, &mut figures).await;
+    submits(&stack, &mut figures).await;
+    runs(&stack, &mut figures, "runs_completed_per_s", Some("hello there")).await;
+    runs(&stack, &mut figures, "runs_completed_no_thread_per_s", None).await;
+    for (name, megabytes) in stack.memory_mb() {
+        figures.put(&format!("memory_mb_{name}"), megabytes);
+    }
+    write(&figures);
+}
+
+fn write(figures: &Figures) {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let folder = root.join("target/bench");
+    std::fs::create_dir_all(&folder).unwrap();
+    let map: BTreeMap<&str, f64> = figures.0.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let file = folder.join("service.json");
+    std::fs::write(&file, serde_json::to_vec_pretty(&map).unwrap()).unwrap();
+    println!("written to {}", file.display());
+}
+
+/// What the machine gives without us.
+async fn raw(stack: &Stack, figures: &mut Figures) {
+    let client = async_nats::connect(stack.nats.url()).await.unwrap();
+    let context = jetstream::new(client.clone());
+    let config = jetstream::stream::Config {
+        name: "RAW".to_owned(),
+        subjects: vec!["raw".to_owned()],
+        ..jetstream::stream::Config::default()
+    };
+    context.create_stream(config).await.unwrap();
+    let begin = Instant::now();
+    let mut millis = Vec::new();
+    for _ in 0..2_000 {
+        let sent = Instant::now();
+        context.publish("raw", vec![7; 256].into()).await.unwrap().await.unwrap();
+        millis.push(sent.elapsed().as_secs_f64() * 1_000.0);
+    }
+    figures.put("raw_synced_publish_per_s", 2_000.0 / begin.elapsed().as_secs_f64());
+    figures.percentiles("raw_synced_publish", millis, &[50]);
+    context.delete_stream("RAW").await.unwrap();
+
+    let mut echoes = client.subscribe("raw.echo").await.unwrap();
+    let echo = client.clone();
+    let answering = tokio::spawn(async move {
+        while let Some(message) = echoes.next().await {
+            echo.publish(message.reply.unwrap(), message.payload).await.unwrap();
+        }
+    });
+    let asking = async_nats::connect(stack.nats.url()).await.unwrap();
+    let mut millis = Vec::new();
+    for _ in 0..2_000 {
+        let sent = Instant::now();
+        asking.request("raw.echo", vec![7; 256].into()).await.unwrap();
+        millis.push(sent.elapsed().as_secs_f64() * 1_000.0);
+    }
+    answering.abort();
+    figures.percentiles("raw_request", millis, &[50]);
+}
+
+/// From the client's send to the provider's request, and from the cancel to the closed connection; nothing else runs.
+async fn start_and_cancel(stack: &Stack, provider: &CountingProvider, figures: &mut Figures) {
+    let body = json!({"model_id": "slow/m", "memory_policy": "SESSION_SCOPED", "instructions": "say something"});
+    let (mut starts, mut cancels) = (Vec::new(), Vec::new());
+    for n in 0..220 {
+        let session = stack.must(Endpoint::SessionsCreate, body.clone()).await["session"]["session_id"].clone();
+        let arrivals = provider.arrivals();
+        let sent = Instant::now();
+        let run = stack.must(Endpoint::RunsSubmit, json!({"session_id": session})).await["run"]["run_id"].clone();
+        let arrived = provider.next_arrival(arrivals).await;
+        let closed = provider.closings();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let cancelled = Instant::now();
+        let actor = json!({"id": "bench", "kind": "service"});
+        stack.must(Endpoint::RunsCancel, json!({"run_id": run, "actor": actor})).await;
+        let gone = provider.next_closing(closed).await;
+        // The first ones warm up connections and caches.
+        if n >= 20 {
+            starts.push(arrived.duration_since(sent).as_secs_f64() * 1_000.0);
+            cancels.push(gone.saturating_duration_since(cancelled).as_secs_f64() * 1_000.0);
+        }
+        stack.wait_run(run.as_str().unwrap()).await;
+    }
+    figures.percentiles("start", starts, &[50, 99]);
+    figures.percentiles("cancel", cancels, &[50, 99]);
+}
+
+/// Runs `count` requests from 64 clients, each with a connection of its own; requests in a second, and their times.
+async fn load<F>(stack: &Stack, endpoint: Endpoint, count: usize, body: F) -> (f64, Vec<f64>)
+where
+    F: Fn(usize) -> Value + Send + Sync + 'static,
+{
+    let next = Arc::new(AtomicUsize::new(0));
+    let body = Arc::new(body);
+    let begin = Instant::now();
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..CLIENTS {
+        let (next, body, bus) = (next.clone(), body.clone(), connect(&stack.nats.url()).await);
+        clients.spawn(async move {
+            let mut millis = Vec::new();
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                if n >= count {
+                    return millis;
+                }
+                let sent = Instant::now();
+                let reply: Result<Value, _> = bus.request(endpoint, &body(n)).await;
+                reply.unwrap_or_else(|error| panic!("{endpoint}: {error}"));
+                millis.push(sent.elapsed().as_secs_f64() * 1_000.0);
+            }
+        });
+    }
+    let millis = clients.join_all().await.concat();
+    (count as f64 / begin.elapsed().as_secs_f64(), millis)
+}
+
+async fn sessions(stack: &Stack, count: usize, model_id: &str) -> Arc<Vec<String>> {
+    let ids: Vec<String> = (0..count).map(|_| uuid::Uuid::now_v7().to_string()).collect();
+    let ids = Arc::new(ids);
+    let (of, model_id) = (ids.clone(), model_id.to_owned());
+    load(
+        stack,
+        Endpoint::SessionsCreate,
+        count,
+        move |n| json!({"session_id": of[n], "model_id": model_id, "memory_policy": "SESSION_SCOPED"}),
+    )
+    .await;
+    ids
+}
+
+async fn appends(stack: &Stack, figures: &mut Figures) {
+    let ids = sessions(stack, 1_000, "echo/default").await;
+    let text = "x".repeat(1_024 - 24);
+    let (per_s, millis) = load(
+        stack,
+        Endpoint::SessionsAppend,
+        30_000,
+        move |n| json!({"session_id": ids[n % ids.len()], "messages": [{"content": format!("{n:024}{text}")}]}),
+    )
+    .await;
+    figures.put("appends_per_s", per_s);
+    figures.percentiles("append", millis, &[50, 99]);
+    recorder_lag(stack, figures, "appends").await;
+}
+
+async fn submits(stack: &Stack, figures: &mut Figures) {
+    // No worker serves this model: what is measured is accepting and queueing.
+    let ids = sessions(stack, 1_000, "slow/idle").await;
+    stack.must(Endpoint::SessionsList, json!({"limit": 1})).await;
+    let paused = ids.clone();
+    load(
+        stack,
+        Endpoint::SessionsPause,
+        ids.len(),
+        move |n| json!({"session_id": paused[n], "actor": {"id": "bench", "kind": "service"}}),
+    )
+    .await;
+    let target = ids.clone();
+    let (per_s, millis) = load(
+        stack,
+        Endpoint::RunsSubmit,
+        30_000,
+        move |n| json!({"session_id": target[n % target.len()], "input": "hello"}),
+    )
+    .await;
+    figures.put("submits_per_s", per_s);
+    figures.percentiles("submit", millis, &[50, 99]);
+    recorder_lag(stack, figures, "submits").await;
+    load(
+        stack,
+        Endpoint::SessionsCancel,
+        ids.len(),
+        move |n| json!({"session_id": ids[n], "actor": {"id": "bench", "kind": "service"}}),
+    )
+    .await;
+}
+
+/// 20,000 runs over 1,000 sessions: queued while paused would hide the queue, so clients submit and the queue drains.
+async fn runs(stack: &Stack, figures: &mut Figures, name: &str, input: Option<&'static str>) {
+    const RUNS: usize = 20_000;
+    let ids = sessions(stack, 1_000, "echo/default").await;
+    let before = journal_bytes(stack).await;
+    let begin = Instant::now();
+    let target = ids.clone();
+    load(stack, Endpoint::RunsSubmit, RUNS, move |n| {
+        let session = &target[n % target.len()];
+        input.map_or_else(|| json!({"session_id": session}), |input| json!({"session_id": session, "input": input}))
+    })
+    .await;
+    loop {
+        let status = stack.must(Endpoint::Status, json!({})).await;
+        let queued: u64 = status["queued"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
+        if queued == 0 && status["in_use"]["global"] == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    figures.put(name, RUNS as f64 / begin.elapsed().as_secs_f64());
+    figures.put(
+        &name.replace("runs_completed", "journal_bytes").replace("_per_s", "_per_run"),
+        (journal_bytes(stack).await - before) as f64 / RUNS as f64,
+    );
+    recorder_lag(stack, figures, &name.replace("_per_s", "")).await;
+}
+
+async fn journal_bytes(stack: &Stack) -> u64 {
+    let stream = stack.bus.jetstream().get_stream(stack.bus.prefix().stream(Stream::Journal)).await.unwrap();
+    stream.get_info().await.unwrap().state.bytes
+}
+
+/// How long the recorder takes, after a load, until the public events reach the load's last frame.
+async fn recorder_lag(stack: &Stack, figures: &mut Figures, load: &str) {
+    let begin = Instant::now();
+    let target = stack.must(Endpoint::Status, json!({})).await["journal_seq"].as_u64().unwrap();
+    let flight = stack.bus.jetstream().get_stream(stack.bus.prefix().stream(Stream::Flight)).await.unwrap();
+    // Frames without public events follow in idle times, so the last event may stand a few frames before the target.
+    let mut last = (0, Instant::now());
+    loop {
+        let seq = flight.get_info().await.unwrap().state.last_sequence;
+        if seq != last.0 {
+            last = (seq, Instant::now());
+        }
+        let message = flight.get_raw_message(seq).await.unwrap();
+        let event: Value = serde_json::from_slice(&message.payload).unwrap();
+        let reached = event["source"]["seq"].as_u64().unwrap() >= target;
+        if reached || last.1.elapsed() > Duration::from_secs(1) {
+            let lag = last.1.duration_since(begin).as_secs_f64();
+            figures.put(&format!("recorder_lag_s_{load}"), lag);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

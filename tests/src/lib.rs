@@ -1,0 +1,14 @@
+//! What the tests of the whole system share.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    clippy::format_push_string,
+    reason = "helpers of tests"
+)]
+
+pub mod nats;
+pub mod provider;
+pub mod proxy;
+pub mod stack;

@@ -1,0 +1,116 @@
+//! A real nats-server in a folder of its own, as durable as ours.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::time::sleep;
+
+/// How long a server may take until it listens.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// A nats-server with JetStream that writes every message to the disk before it answers. It ends, and its data goes, with
+/// this value.
+pub struct NatsServer {
+    child: Child,
+    dir: TempDir,
+    port: u16,
+}
+
+impl NatsServer {
+    /// Starts a server on a free port and waits until it listens.
+    pub async fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let port = free_port();
+        let config = format!(
+            "listen: \"127.0.0.1:{port}\"\nserver_name: test\nping_interval: \"5s\"\nping_max: 2\n\
+             jetstream {{ store_dir: \"{}\", sync_interval: always }}\n",
+            dir.path().join("data").display()
+        );
+        std::fs::write(dir.path().join("nats.conf"), config).expect("a configuration file");
+        let child = spawn(dir.path());
+        let mut server = Self { child, dir, port };
+        server.listening().await;
+        server
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// The process of the server.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("a running server")
+    }
+
+    /// Ends the server as a crash does.
+    pub async fn kill9(&mut self) {
+        self.child.kill().await.expect("kill -9");
+    }
+
+    /// Starts the server again, on the same port with the same data, ending it first if it still runs.
+    pub async fn restart(&mut self) {
+        if self.child.id().is_some() {
+            self.kill9().await;
+        }
+        self.child = spawn(self.dir.path());
+        self.listening().await;
+    }
+
+    /// The end of the server's log, for the message of a failed assertion.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("nats.log")).unwrap_or_default()
+    }
+
+    async fn listening(&mut self) {
+        let connected = async {
+            while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.is_err() {
+                if let Some(status) = self.child.try_wait().expect("the state of the server") {
+                    panic!("nats-server ended with {status}:\n{}", self.log());
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        assert!(tokio::time::timeout(START_LIMIT, connected).await.is_ok(), "nats-server does not listen");
+    }
+}
+
+fn spawn(dir: &Path) -> Child {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("nats.log")).expect("a log file");
+    Command::new(server_binary())
+        .arg("-c")
+        .arg(dir.join("nats.conf"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .expect("nats-server starts")
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+/// The server's binary: from `PATH`, or where `./dev` puts it.
+#[must_use]
+pub fn server_binary() -> PathBuf {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join(".tools/bin");
+    #[allow(clippy::disallowed_methods, reason = "looks for a program as the shell does")]
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain([tools])
+        .map(|folder| folder.join("nats-server"))
+        .find(|binary| binary.is_file())
+        .expect("nats-server is neither in PATH nor in .tools/bin: run `./dev test`, which installs it")
+}

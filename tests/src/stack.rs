@@ -1,0 +1,263 @@
+//! Laneway as its users run it: separate processes of the real binary around a real nats-server.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use laneway_bus::{Bus, ConnectOptions};
+use laneway_contract::{ApiError, Endpoint, Prefix, ServiceName};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::nats::NatsServer;
+
+/// A whole deployment in a folder of its own. Everything ends with it.
+pub struct Stack {
+    /// The server.
+    pub nats: NatsServer,
+    /// A connection as a client has it.
+    pub bus: Bus,
+    parts: Vec<Part>,
+    dir: TempDir,
+    config: String,
+}
+
+struct Part {
+    service: ServiceName,
+    name: String,
+    child: Child,
+}
+
+impl Stack {
+    /// Two schedulers, a store, a worker and a recorder.
+    pub async fn start(config: &str) -> Self {
+        let mut stack = Self::bare(config).await;
+        stack.start_all().await;
+        stack
+    }
+
+    /// Only the server; nothing of Laneway runs. `config` is the text of `laneway.toml`.
+    pub async fn bare(config: &str) -> Self {
+        let nats = NatsServer::start().await;
+        let bus = connect(&nats.url()).await;
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        Self { nats, bus, parts: Vec::new(), dir, config: config.to_owned() }
+    }
+
+    /// Starts whatever of the usual five parts does not run.
+    pub async fn start_all(&mut self) {
+        for (service, name) in [
+            (ServiceName::Scheduler, "scheduler-a"),
+            (ServiceName::Scheduler, "scheduler-b"),
+            (ServiceName::SessionStore, "store-a"),
+            (ServiceName::Worker, "worker-a"),
+            (ServiceName::FlightRecorder, "recorder-a"),
+        ] {
+            if !self.parts.iter().any(|part| part.name == name) {
+                self.start_part(service, name, &[]);
+            }
+        }
+        self.ready().await;
+    }
+
+    /// Starts one part under a name that also names its data folder and its log.
+    pub fn start_part(&mut self, service: ServiceName, name: &str, args: &[&str]) {
+        let config = self.dir.path().join("laneway.toml");
+        std::fs::write(&config, &self.config).expect("a configuration file");
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path(name)).expect("a log file");
+        let child = Command::new(binary())
+            .args(["serve", service.as_str(), "--nats", &self.nats.url(), "--config"])
+            .arg(&config)
+            .arg("--data")
+            .arg(self.data_path(name))
+            .args(["--instance", name, "--log", "json"])
+            .args(args)
+            .env("LANEWAY_LOG_LEVEL", "info")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the laneway binary; build it with `cargo build --profile ci -p laneway`");
+        self.parts.push(Part { service, name: name.to_owned(), child });
+    }
+
+    /// Where a part writes its log.
+    #[must_use]
+    pub fn log_path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(format!("{name}.log"))
+    }
+
+    /// The data folder of a part.
+    #[must_use]
+    pub fn data_path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The folder that holds logs and data of all parts.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Ends a part as a crash does.
+    pub async fn kill9(&mut self, name: &str) {
+        let index = self.parts.iter().position(|part| part.name == name).expect("a running part");
+        let mut part = self.parts.remove(index);
+        part.child.kill().await.expect("kill -9");
+    }
+
+    /// Ends every part as a crash does.
+    pub async fn kill9_all(&mut self) {
+        for mut part in self.parts.drain(..) {
+            part.child.kill().await.expect("kill -9");
+        }
+    }
+
+    /// Asks a part to end, and waits for it; its exit code.
+    pub async fn terminate(&mut self, name: &str) -> Option<i32> {
+        let index = self.parts.iter().position(|part| part.name == name).expect("a running part");
+        let mut part = self.parts.remove(index);
+        send_signal(part.child.id(), "TERM");
+        let ended = tokio::time::timeout(Duration::from_secs(40), part.child.wait()).await;
+        ended.expect("an end within 40 s of SIGTERM").expect("a status").code()
+    }
+
+    /// Sends a signal, as `STOP` or `CONT`, to a part.
+    pub fn signal_part(&self, name: &str, signal: &str) {
+        let part = self.parts.iter().find(|part| part.name == name).expect("a running part");
+        send_signal(part.child.id(), signal);
+    }
+
+    /// Resident memory of each part in megabytes.
+    #[must_use]
+    pub fn memory_mb(&self) -> Vec<(String, f64)> {
+        let resident = |part: &Part| -> Option<f64> {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", part.child.id()?)).ok()?;
+            let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+            line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kib| kib / 1024.0)
+        };
+        self.parts.iter().filter_map(|part| Some((part.name.clone(), resident(part)?))).collect()
+    }
+
+    /// The instance that leads.
+    pub async fn leader(&self) -> String {
+        let status = self.ask(Endpoint::Status, json!({})).await.expect("a status");
+        status["leader"].as_str().expect("a name").to_owned()
+    }
+
+    /// Waits until a leader answers, a store answers, and a worker was heard where one runs.
+    pub async fn ready(&self) {
+        let worker = self.parts.iter().any(|part| part.service == ServiceName::Worker);
+        for attempt in 0.. {
+            let leads = self.ask(Endpoint::Status, json!({})).await;
+            let heard = leads.as_ref().is_ok_and(|s| !worker || s["workers"].as_array().is_some_and(|w| !w.is_empty()));
+            let stores = self.ask(Endpoint::SessionsList, json!({"limit": 1})).await;
+            if heard && stores.is_ok() {
+                return;
+            }
+            assert!(attempt < 60, "not ready: {leads:?} {stores:?}\n{}", self.logs());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// The end of every log, for the message of a failed assertion.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        let mut all = String::new();
+        for part in &self.parts {
+            let text = std::fs::read_to_string(self.log_path(&part.name)).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().rev().take(15).collect();
+            all.push_str(&format!("--- {}\n", part.name));
+            for line in lines.into_iter().rev() {
+                all.push_str(&format!("{line}\n"));
+            }
+        }
+        all
+    }
+
+    /// A request, repeated under the same bytes while nobody answers, as our own clients do it.
+    pub async fn ask(&self, endpoint: Endpoint, body: Value) -> Result<Value, ApiError> {
+        self.bus.request(endpoint, &body).await
+    }
+
+    /// A request that has to succeed.
+    pub async fn must(&self, endpoint: Endpoint, body: Value) -> Value {
+        match self.ask(endpoint, body.clone()).await {
+            Ok(value) => value,
+            Err(error) => panic!("{endpoint} {body}: {error}\n{}", self.logs()),
+        }
+    }
+
+    /// Makes a session; its id.
+    pub async fn create_session(&self, model_id: &str) -> String {
+        let body = json!({"model_id": model_id, "memory_policy": "SESSION_SCOPED"});
+        let reply = self.must(Endpoint::SessionsCreate, body).await;
+        reply["session"]["session_id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Waits for the end of a run; its reply.
+    pub async fn wait_run(&self, run_id: &str) -> Value {
+        for _ in 0..20 {
+            let body = json!({"run_id": run_id, "wait_ms": 5_000});
+            let patience = Duration::from_secs(20);
+            let reply: Result<Value, ApiError> =
+                self.bus.request_within(Endpoint::RunsWait, &body, patience, Duration::from_secs(7)).await;
+            if let Ok(reply) = reply
+                && reply["done"] == true
+            {
+                return reply;
+            }
+        }
+        panic!("run {run_id} does not end\n{}", self.logs());
+    }
+
+    /// The whole thread as (role, content).
+    pub async fn thread(&self, session_id: &str) -> Vec<(String, String)> {
+        let mut thread = Vec::new();
+        let mut from = Some(1);
+        while let Some(from_seq) = from {
+            let body = json!({"session_id": session_id, "from_seq": from_seq, "with_content": true, "limit": 1000});
+            let page = self.must(Endpoint::SessionsMessages, body).await;
+            for message in page["messages"].as_array().expect("messages") {
+                let text = |key: &str| message[key].as_str().unwrap_or_default().to_owned();
+                thread.push((text("role"), text("content")));
+            }
+            from = page["next_seq"].as_u64();
+        }
+        thread
+    }
+}
+
+fn send_signal(pid: Option<u32>, signal: &str) {
+    let pid = pid.expect("a running process").to_string();
+    let status = std::process::Command::new("kill").args([&format!("-{signal}"), &pid]).status();
+    assert!(status.expect("kill").success());
+}
+
+/// A connection of a client.
+pub async fn connect(url: &str) -> Bus {
+    let options = ConnectOptions {
+        url: url.to_owned(),
+        prefix: Prefix::default(),
+        name: "test".to_owned(),
+        creds: None,
+        nkey: None,
+        tls_ca: None,
+        tls_cert: None,
+        tls_key: None,
+        replicas: 1,
+    };
+    Bus::connect(options).await.expect("a connection")
+}
+
+/// The binary that was built with the tests.
+#[must_use]
+pub fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("the path of this test");
+    let profile = test.parent().and_then(Path::parent).expect("a target folder");
+    let binary = profile.join("laneway");
+    assert!(binary.exists(), "{} is missing: run `cargo build --profile ci -p laneway`", binary.display());
+    binary
+}

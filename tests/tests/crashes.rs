@@ -1,0 +1,142 @@
+//! kill -9 of every part in turn under load, then a comparison of what was acknowledged with what is there.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use laneway_bus::Bus;
+use laneway_contract::{ApiError, Endpoint, ErrorCode, ServiceName};
+use laneway_tests::stack::{Stack, connect};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+const ROUNDS: usize = 20;
+const CLIENTS: usize = 6;
+
+/// What one client was told, in the order in which it asked.
+#[derive(Default)]
+struct Told {
+    session: String,
+    /// (key, content, first seq) of each append that was acknowledged.
+    appends: Vec<(String, String, u64)>,
+    /// (run, input) of each submit that was acknowledged.
+    runs: Vec<(String, String)>,
+}
+
+/// Asks again under the same key until somebody answers, as a client of ours would.
+async fn insist(bus: &Bus, endpoint: Endpoint, body: &Value) -> Value {
+    for _ in 0..30 {
+        let reply: Result<Value, ApiError> = bus.request(endpoint, body).await;
+        match reply {
+            Ok(value) => return value,
+            Err(error)
+                if matches!(error.code, ErrorCode::Unavailable | ErrorCode::Internal | ErrorCode::Overloaded) => {}
+            Err(error) => panic!("{endpoint} {body}: {error}"),
+        }
+    }
+    panic!("{endpoint} is never answered");
+}
+
+async fn client(n: usize, url: String, stop: Arc<AtomicBool>) -> Told {
+    let bus = connect(&url).await;
+    let session = uuid::Uuid::now_v7().to_string();
+    let mut told = Told { session: session.clone(), ..Told::default() };
+    let create = json!({"session_id": session, "model_id": "echo/delay=1", "memory_policy": "SESSION_SCOPED"});
+    insist(&bus, Endpoint::SessionsCreate, &create).await;
+    let mut step = 0;
+    while !stop.load(Ordering::Relaxed) {
+        step += 1;
+        let (key, content) = (format!("c{n}-{step}"), format!("note {n} {step}"));
+        let body = json!({"session_id": session, "idempotency_key": key, "messages": [{"content": content}]});
+        let reply = insist(&bus, Endpoint::SessionsAppend, &body).await;
+        told.appends.push((key, content, reply["first_seq"].as_u64().unwrap()));
+        let (run, input) = (uuid::Uuid::now_v7().to_string(), format!("ask {n} {step}"));
+        let body = json!({"run_id": run, "session_id": session, "input": input, "max_retries": 10});
+        insist(&bus, Endpoint::RunsSubmit, &body).await;
+        told.runs.push((run.clone(), input));
+        let body = json!({"run_id": run, "wait_ms": 1_000});
+        let _: Result<Value, ApiError> = bus.request(Endpoint::RunsWait, &body).await;
+    }
+    told
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_when_parts_are_killed_in_turn() {
+    let mut stack = Stack::start("[limits]\nglobal = 16\nper_provider = 16\nper_model = 16\n").await;
+    stack.start_part(ServiceName::Worker, "worker-b", &[]);
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut clients = JoinSet::new();
+    for n in 0..CLIENTS {
+        clients.spawn(client(n, stack.nats.url(), stop.clone()));
+    }
+    for round in 0..ROUNDS {
+        let before = stack.must(Endpoint::Status, json!({})).await["journal_seq"].as_u64().unwrap();
+        match round % 6 {
+            0 => {
+                stack.nats.kill9().await;
+                stack.nats.restart().await;
+            }
+            1 => {
+                let leader = stack.leader().await;
+                replace(&mut stack, ServiceName::Scheduler, &leader).await;
+            }
+            2 => {
+                let leader = stack.leader().await;
+                let standby = if leader == "scheduler-a" { "scheduler-b" } else { "scheduler-a" };
+                replace(&mut stack, ServiceName::Scheduler, standby).await;
+            }
+            3 => replace(&mut stack, ServiceName::SessionStore, "store-a").await,
+            4 => replace(&mut stack, ServiceName::Worker, "worker-a").await,
+            _ => replace(&mut stack, ServiceName::FlightRecorder, "recorder-a").await,
+        }
+        stack.ready().await;
+        // The load goes on before the next blow: wait until the journal has grown.
+        for _ in 0..200 {
+            let now = stack.must(Endpoint::Status, json!({})).await["journal_seq"].as_u64().unwrap();
+            if now > before + 20 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    let told = clients.join_all().await;
+    for client in &told {
+        compare(&stack, client).await;
+    }
+    let steps: usize = told.iter().map(|client| client.runs.len()).sum();
+    assert!(steps > ROUNDS, "only {steps} runs were submitted under load");
+    println!("{steps} runs and as many appends, {ROUNDS} rounds");
+}
+
+async fn replace(stack: &mut Stack, service: ServiceName, name: &str) {
+    stack.kill9(name).await;
+    stack.start_part(service, name, &[]);
+}
+
+async fn compare(stack: &Stack, told: &Told) {
+    for (run, _) in &told.runs {
+        let reply = stack.wait_run(run).await;
+        assert_eq!(reply["run"]["state"], "completed", "{reply}");
+    }
+    let thread = stack.thread(&told.session).await;
+    for (key, content, seq) in &told.appends {
+        let there =
+            thread.get(*seq as usize - 1).unwrap_or_else(|| panic!("{key} at {seq} of {} is lost", thread.len()));
+        assert_eq!(there, &("USER".to_owned(), content.clone()), "{key} is not at {seq}");
+    }
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for (_, content) in thread.iter().filter(|(role, _)| role == "USER") {
+        *counts.entry(content).or_default() += 1;
+    }
+    for (content, count) in &counts {
+        assert_eq!(*count, 1, "{content:?} is there {count} times");
+    }
+    assert_eq!(counts.len(), told.appends.len() + told.runs.len(), "every input and every append, and nothing else");
+    // Attempts that were cut leave their partial text; complete answers are there once each.
+    for (run, input) in &told.runs {
+        let answers = thread.iter().filter(|(role, content)| role == "ASSISTANT" && content == input).count();
+        assert_eq!(answers, 1, "run {run}: {answers} answers to {input:?}");
+    }
+}
