@@ -1,6 +1,6 @@
 //! A real nats-server in a folder of its own, as durable as ours.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -25,15 +25,12 @@ impl NatsServer {
     /// Starts a server on a free port and waits until it listens.
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let port = free_port();
-        let config = format!(
-            "listen: \"127.0.0.1:{port}\"\nserver_name: test\nping_interval: \"5s\"\nping_max: 2\n\
-             jetstream {{ store_dir: \"{}\", sync_interval: always }}\n",
-            dir.path().join("data").display()
-        );
-        std::fs::write(dir.path().join("nats.conf"), config).expect("a configuration file");
+        // The server takes a port itself: one that was merely free a moment ago could be another test's by now.
+        configure(dir.path(), -1);
         let child = spawn(dir.path());
-        let mut server = Self { child, dir, port };
+        let mut server = Self { child, dir, port: 0 };
+        server.port = server.taken_port().await;
+        configure(server.dir.path(), i32::from(server.port));
         server.listening().await;
         server
     }
@@ -70,6 +67,25 @@ impl NatsServer {
         std::fs::read_to_string(self.dir.path().join("nats.log")).unwrap_or_default()
     }
 
+    async fn taken_port(&mut self) -> u16 {
+        let file = self.dir.path().join(format!("nats-server_{}.ports", self.pid()));
+        let written = async {
+            loop {
+                let text = std::fs::read_to_string(&file).unwrap_or_default();
+                let ports: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+                let url = ports["nats"][0].as_str().unwrap_or_default();
+                if let Some(port) = url.rsplit(':').next().and_then(|port| port.parse().ok()) {
+                    return port;
+                }
+                if let Some(status) = self.child.try_wait().expect("the state of the server") {
+                    panic!("nats-server ended with {status}:\n{}", self.log());
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(START_LIMIT, written).await.expect("nats-server says where it listens")
+    }
+
     async fn listening(&mut self) {
         let connected = async {
             while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.is_err() {
@@ -96,10 +112,15 @@ fn spawn(dir: &Path) -> Child {
         .expect("nats-server starts")
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("its address").port()
+/// Writes the configuration; -1 lets the server choose its port.
+fn configure(dir: &Path, port: i32) {
+    let config = format!(
+        "listen: \"127.0.0.1:{port}\"\nserver_name: test\nping_interval: \"5s\"\nping_max: 2\nports_file_dir: \"{}\"\n\
+         jetstream {{ store_dir: \"{}\", sync_interval: always }}\n",
+        dir.display(),
+        dir.join("data").display()
+    );
+    std::fs::write(dir.join("nats.conf"), config).expect("a configuration file");
 }
 
 /// The server's binary: from `PATH`, or where `./dev` puts it.

@@ -20,7 +20,6 @@ pub struct Stack {
     pub bus: Bus,
     parts: Vec<Part>,
     dir: TempDir,
-    config: String,
 }
 
 struct Part {
@@ -42,7 +41,8 @@ impl Stack {
         let nats = NatsServer::start().await;
         let bus = connect(&nats.url()).await;
         let dir = tempfile::tempdir().expect("a temporary folder");
-        Self { nats, bus, parts: Vec::new(), dir, config: config.to_owned() }
+        std::fs::write(dir.path().join("laneway.toml"), config).expect("a configuration file");
+        Self { nats, bus, parts: Vec::new(), dir }
     }
 
     /// Starts whatever of the usual five parts does not run.
@@ -64,7 +64,6 @@ impl Stack {
     /// Starts one part under a name that also names its data folder and its log.
     pub fn start_part(&mut self, service: ServiceName, name: &str, args: &[&str]) {
         let config = self.dir.path().join("laneway.toml");
-        std::fs::write(&config, &self.config).expect("a configuration file");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path(name)).expect("a log file");
         let child = Command::new(binary())
             .args(["serve", service.as_str(), "--nats", &self.nats.url(), "--config"])

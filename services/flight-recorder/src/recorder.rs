@@ -257,7 +257,7 @@ impl<'a> Writer<'a> {
         let before = std::mem::replace(&mut self.frame, position.hash);
         if let Some(stored) = self.stored
             && stored.frame.number == position.number
-            && false
+            && stored.frame.hash != position.hash
         {
             let (first, last, loss) = (position.number, position.number, Loss::Replaced);
             return Err(RecorderError::from(Fault::DataLoss { first, last, loss }).into());

@@ -5,8 +5,7 @@
 
 use laneway_bus::Refusal;
 use laneway_contract::{
-    ApiError, ErrorCode, Event, JobState, RenewAttempt, RenewReply, RunId, RunView, Stop, StopCause, Timestamp,
-    WaitReason,
+    ApiError, ErrorCode, Event, RenewAttempt, RenewReply, RunId, RunView, Stop, StopCause, Timestamp,
 };
 use laneway_engine::{Command, Hints, Phase, Run, State};
 use tokio::sync::{mpsc, oneshot};
@@ -54,18 +53,7 @@ impl Scene<'_> {
     /// A live run as callers see it.
     pub(crate) fn run_view(&self, run: &Run) -> RunView {
         let mut view = RunView::from(run.record.clone());
-        view.status.reason = match view.status.state {
-            JobState::Queued => self.state.wait_reason(run, self.hints, self.now),
-            JobState::Dispatched
-            | JobState::Running
-            | JobState::AwaitingUser
-            | JobState::Stalled
-            | JobState::Completed
-            | JobState::CompletedWithIssues
-            | JobState::Failed
-            | JobState::Cancelled
-            | JobState::Poisoned => WaitReason::None,
-        };
+        view.status.reason = self.state.wait_reason(run, self.hints, self.now);
         view
     }
 

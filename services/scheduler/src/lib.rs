@@ -53,7 +53,9 @@ pub enum SchedulerError {
     #[error("journal: {0}")]
     Journal(Fault),
     /// The fold of the journal here differs from the leader's.
-    #[error("diverged: the state at frame {number} is not the one that its leader had; stop, and report it with the journal")]
+    #[error(
+        "diverged: the state at frame {number} is not the one that its leader had; stop, and report it with the journal"
+    )]
     Diverged {
         /// The frame with the digest.
         number: u64,

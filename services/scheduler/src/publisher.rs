@@ -26,6 +26,8 @@ pub(crate) enum Outgoing {
     Dispatch(PoolId, DispatchMessage),
     /// A signal for the worker of an executing run.
     Control(ControlMessage),
+    /// Nothing: the streams that are missing are made again. Those in memory go with their server.
+    Mend,
 }
 
 /// Publishes in the background. What is sent never waits.
@@ -90,15 +92,22 @@ async fn store(bus: &Bus, message: Outgoing) {
         }
         tracing::debug!(%error, "a dispatch or cancel signal is sent again");
         sleep(RETRY).await;
-        // The stream is in memory: a server that started again has lost it.
-        if let Ok(Err(error)) = timeout(VOID_AFTER, ensure_streams(bus)).await {
-            tracing::warn!(%error, "cannot make the streams");
-        }
+        mend(bus).await;
+    }
+}
+
+async fn mend(bus: &Bus) {
+    if let Ok(Err(error)) = timeout(VOID_AFTER, ensure_streams(bus)).await {
+        tracing::warn!(%error, "cannot make the streams");
     }
 }
 
 async fn try_store(bus: &Bus, message: &Outgoing) -> Result<(), BusError> {
     match message {
+        Outgoing::Mend => {
+            mend(bus).await;
+            return Ok(());
+        }
         Outgoing::Control(signal) => bus.publish_control(signal).await?,
         Outgoing::Dispatch(pool, message) => match Format::MessagePack.encode(message) {
             Ok(body) => bus.publish_stored(&Subject::Dispatch(pool.clone()), HeaderMap::new(), body.into()).await?,

@@ -86,3 +86,27 @@ async fn a_server_that_is_killed_loses_nothing() {
     }
     scheduler.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_checks_the_digests_of_its_leader() {
+    let world = World::start().await;
+    let first = world.scheduler("first").await;
+    let second = world.scheduler("second").await;
+    // One at a time, so that each is a frame.
+    while world.submit(&submit("hello")).await.journal_seq <= 1_001 {}
+    let follower = laneway_journal::Follower::<Event>::new;
+    let stream = world.bus.prefix().stream(Stream::Journal);
+    let mut follower = follower(world.bus.client().clone(), &stream, laneway_journal::Position::START);
+    let mut digests = 0;
+    while follower.position().number < 1_001 {
+        for committed in common::within(follower.next_batch(64)).await.unwrap() {
+            let laneway_journal::Body::Turns(turns) = committed.frame.body else { continue };
+            let events = turns.iter().flat_map(|turn| &turn.events);
+            digests += events.filter(|event| matches!(event, Event::StateDigest { .. })).count();
+        }
+    }
+    assert_eq!(digests, 1);
+    first.stop().await;
+    assert_eq!(world.status().await.leader, "second", "the standby's fold is the leader's");
+    second.stop().await;
+}

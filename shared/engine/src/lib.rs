@@ -18,6 +18,7 @@ mod session;
 mod slots;
 mod state;
 mod turn;
+mod weight;
 
 #[cfg(test)]
 mod tests;

@@ -4,11 +4,11 @@ use laneway_contract::{
     Actor, DISPATCH_CLAIM_MS, ErrorClass, Event, JobState, POISON_AFTER, RunError, SessionId, StopCause, Timestamp,
 };
 
-use crate::command::Cancel;
 use crate::decide::{cancel_run, end_or_retry, settle};
 use crate::hints::Hints;
 use crate::run::{Phase, Run};
 use crate::state::State;
+use crate::weight::one_step;
 
 impl State {
     /// The next step that is due, as events; none when nothing is. Apply them before asking again.
@@ -20,11 +20,10 @@ impl State {
         if let Some(run) = self.due.first().filter(|(at, _)| *at <= now).and_then(|(_, id)| self.runs.get(id)) {
             return vec![overdue(run)];
         }
-        if let Some(id) = self.ending_sessions.iter().next() {
-            let events = self.end_runs(*id, now);
-            if !events.is_empty() {
-                return events;
-            }
+        // One whose executing run has still to stop holds up no other.
+        let ends = self.ending_sessions.iter().map(|id| self.end_runs(*id, now));
+        if let Some(events) = ends.into_iter().find(|events| !events.is_empty()) {
+            return events;
         }
         self.dispatch_next(hints, now).into_iter().collect()
     }
@@ -41,7 +40,7 @@ impl State {
         let Some(session) = self.sessions.get(&id) else { return Vec::new() };
         let reason = session.ending.as_ref().map(|(_, reason)| reason.clone()).unwrap_or_default();
         let runs = self.runs_of_session(session).into_iter().filter_map(|run| self.runs.get(&run));
-        runs.filter_map(|run| cancel_run(run, &Actor::runtime(), &reason, now)).take(Cancel::BATCH).collect()
+        one_step(runs.filter_map(|run| cancel_run(run, &Actor::runtime(), &reason, now)))
     }
 
     fn dispatch_next(&self, hints: &Hints, now: Timestamp) -> Option<Event> {

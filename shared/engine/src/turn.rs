@@ -5,6 +5,7 @@ use laneway_contract::{ApiError, Event, SessionId, SessionState, Timestamp};
 use crate::command::Command;
 use crate::hints::Hints;
 use crate::state::State;
+use crate::weight::{MAX_TURN_BYTES, weight};
 
 /// The most events of one turn; what is left follows in the next.
 pub const MAX_TURN_EVENTS: usize = 1_000;
@@ -38,7 +39,8 @@ impl State {
     }
 
     fn follow_up(&mut self, outcome: &mut Decided, hints: &Hints, now: Timestamp) {
-        while outcome.events.len() < MAX_TURN_EVENTS / 2 {
+        let mut bytes: usize = outcome.events.iter().map(weight).sum();
+        while outcome.events.len() < MAX_TURN_EVENTS / 2 && bytes < MAX_TURN_BYTES {
             let mut step = self.schedule(hints, now);
             if step.is_empty() {
                 return;
@@ -47,6 +49,7 @@ impl State {
             let changes = self.state_changes(&step, now);
             self.take(&changes, now);
             step.extend(changes);
+            bytes += step.iter().map(weight).sum::<usize>();
             outcome.events.extend(step);
         }
         outcome.more = true;

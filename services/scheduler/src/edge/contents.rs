@@ -96,5 +96,9 @@ impl<'a> Contents<'a> {
 }
 
 fn missing(path: &str, id: ArtifactId) -> ApiError {
-    refused(ErrorCode::NotFound, path, format_args!("names artifact {id}, which is not stored: send it with artifacts.put first"))
+    refused(
+        ErrorCode::NotFound,
+        path,
+        format_args!("names artifact {id}, which is not stored: send it with artifacts.put first"),
+    )
 }

@@ -52,6 +52,17 @@ impl Edge {
         }
     }
 
+    /// Whether bytes that another edge has prepared are what their ids say.
+    pub(crate) fn verify(&self, artifacts: &[Artifact]) -> Result<(), ApiError> {
+        match artifacts.iter().find(|artifact| self.key.artifact_id(&artifact.bytes) != artifact.id) {
+            None => Ok(()),
+            Some(artifact) => Err(ApiError::new(
+                ErrorCode::BadRequest,
+                format!("artifact {} is not the hash of its bytes: send it with artifacts.put", artifact.id),
+            )),
+        }
+    }
+
     /// What a request contains: half of the keyed hash of its compact encoding, before any id is made up for it.
     fn fingerprint<T: Serialize>(&self, request: &T) -> Result<Fingerprint, ApiError> {
         let bytes = rmp_serde::to_vec(request)

@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use laneway_contract::{
-    ApiError, AttemptResult, MAX_MESSAGES, MAX_TIMEOUT_MS, MessageDraft, Outcome, ProducedMessage, ReportAttempt, Source,
+    ApiError, AttemptResult, MAX_MESSAGES, MAX_TIMEOUT_MS, MessageDraft, Outcome, ProducedMessage, ReportAttempt,
+    Source,
 };
 use laneway_engine::Report;
 
+use super::Edge;
 use super::check::{self, bad};
 use super::contents::{Contents, KnownArtifacts, TEXT};
-use super::Edge;
 
 /// The most tokens, or millionths of a dollar, of one attempt: far beyond any call, so that sums never overflow.
 const MAX_COUNT: u64 = 1_000_000_000_000;

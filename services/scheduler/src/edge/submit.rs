@@ -132,7 +132,8 @@ impl Edge {
             return Err(bad("model_id", "is missing: a run without a session_id needs it"));
         };
         let instructions = request.instructions.take();
-        let messages: Vec<MessageDraft> = instructions.map(|text| system(contents, text)).transpose()?.into_iter().collect();
+        let messages: Vec<MessageDraft> =
+            instructions.map(|text| system(contents, text)).transpose()?.into_iter().collect();
         let fields = SessionFields {
             parent_session_id: None,
             spawn_depth: 0,

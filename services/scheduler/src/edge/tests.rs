@@ -217,7 +217,8 @@ fn a_repeat_is_known_and_other_content_is_told_apart() {
     let fingerprint = |body: Value| prepare(&body).unwrap().submit.fingerprint;
     let first = fingerprint(with(json!({})));
     // Ids that the edge makes, and how the caller waits, are no part of what is asked.
-    for same in [json!({}), json!({"wait": true}), json!({"wait": true, "wait_ms": 1}), json!({"with_content": false})] {
+    for same in [json!({}), json!({"wait": true}), json!({"wait": true, "wait_ms": 1}), json!({"with_content": false})]
+    {
         assert_eq!(fingerprint(with(same.clone())), first, "{same}");
     }
     for other in [

@@ -12,6 +12,7 @@ use crate::desk::{Answered, Scene};
 
 pub(super) async fn create(context: Context, incoming: Incoming<PreparedSession>) -> Result<SessionReply, Refusal> {
     let PreparedSession { session_id, fields, messages, artifacts, fingerprint } = incoming.body;
+    context.desk.edge().verify(&artifacts)?;
     let session = NewSession { session_id, fields, messages };
     let command = Command::Create(Box::new(Create { session, artifacts, fingerprint }));
     session_reply(&context, command, session_id).await
@@ -19,6 +20,7 @@ pub(super) async fn create(context: Context, incoming: Incoming<PreparedSession>
 
 pub(super) async fn append(context: Context, incoming: Incoming<PreparedAppend>) -> Result<AppendReply, Refusal> {
     let PreparedAppend { session_id, messages, artifacts, key, fingerprint, expected_tail } = incoming.body;
+    context.desk.edge().verify(&artifacts)?;
     let taken_key = key.clone();
     let append = Append { session_id, messages, artifacts, key, fingerprint, expected_tail };
     let taken = move |scene: &mut Scene<'_>| {
@@ -33,7 +35,9 @@ pub(super) async fn append(context: Context, incoming: Incoming<PreparedAppend>)
 }
 
 pub(super) async fn put(context: Context, incoming: Incoming<PreparedArtifact>) -> Result<CommittedReply, Refusal> {
-    let command = Command::Put(Box::new(incoming.body.artifact));
+    let artifact = incoming.body.artifact;
+    context.desk.edge().verify(std::slice::from_ref(&artifact))?;
+    let command = Command::Put(Box::new(artifact));
     let journal_seq = context.desk.decide(command, |_| Ok(())).await?.journal_seq;
     Ok(CommittedReply { journal_seq })
 }

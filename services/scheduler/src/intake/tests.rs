@@ -19,10 +19,8 @@ fn a_message_that_comes_again_is_the_same_run() {
 fn what_passes_comes_again_and_what_does_not_is_a_dead_letter() {
     let after = |code, delivered| again_after(&ApiError::new(code, ""), delivered);
     for code in ErrorCode::ALL {
-        let passes = matches!(
-            code,
-            ErrorCode::QueueFull | ErrorCode::Overloaded | ErrorCode::Unavailable | ErrorCode::Internal
-        );
+        let passes =
+            matches!(code, ErrorCode::QueueFull | ErrorCode::Overloaded | ErrorCode::Unavailable | ErrorCode::Internal);
         assert_eq!(after(*code, 1).is_some(), passes, "{code}");
     }
     assert_eq!(after(ErrorCode::Internal, MAX_FAULTS), None);

@@ -33,7 +33,11 @@ impl Effects {
                 Event::RunStopRequested { run_id, cause, .. } => {
                     if let Some(run) = state.run(*run_id) {
                         let (run_id, epoch) = (*run_id, run.record.status.epoch);
-                        effects.outgoing.push(Outgoing::Control(ControlMessage { run_id, epoch, stop: stop_of(cause) }));
+                        effects.outgoing.push(Outgoing::Control(ControlMessage {
+                            run_id,
+                            epoch,
+                            stop: stop_of(cause),
+                        }));
                     }
                 }
                 Event::RunSettled { run, output, .. } => {

@@ -3,7 +3,7 @@
 use laneway_bus::async_nats::Message;
 use laneway_bus::{CONTENT_TYPE, header};
 use laneway_contract::{ANNOUNCE_VALID_MS, Announcement, ApiError, Event, Format};
-use laneway_engine::WorkerHint;
+use laneway_engine::{State, WorkerHint};
 use laneway_journal::clock::wall_now;
 use laneway_journal::{Body, Committed, Progress};
 
@@ -46,7 +46,10 @@ impl Leader {
                 for turn in turns {
                     for event in &turn.events {
                         self.state.apply(event, turn.at);
-                        self.compare(event, number)?;
+                        if diverges(&mut self.state, event) {
+                            tracing::error!(number, "the fold of the journal differs from its leader's");
+                            return Err(SchedulerError::Diverged { number });
+                        }
                     }
                 }
                 if wall_now().millis_since(frame.time) < FRESH_MS {
@@ -55,18 +58,6 @@ impl Leader {
             }
         }
         Ok(())
-    }
-
-    /// The digest of a leader has to be that of this fold.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "only one event is a digest")]
-    fn compare(&mut self, event: &Event, number: u64) -> Result<(), SchedulerError> {
-        match event {
-            Event::StateDigest { digest } if *digest != self.state.digest() => {
-                tracing::error!(number, "the fold of the journal differs from its leader's");
-                Err(SchedulerError::Diverged { number })
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Takes a worker's announcement in. Only a leader needs them, and a new one begins without any.
@@ -88,6 +79,11 @@ impl Leader {
     }
 }
 
+/// Whether a leader's digest is not that of this fold.
+fn diverges(state: &mut State, event: &Event) -> bool {
+    matches!(event, Event::StateDigest { digest } if *digest != state.digest())
+}
+
 fn decode(message: &Message) -> Result<Announcement, ApiError> {
     // Without a header, JSON begins with a brace: an announcement is a map.
     let format = match header(message.headers.as_ref(), CONTENT_TYPE) {
@@ -96,4 +92,25 @@ fn decode(message: &Message) -> Result<Announcement, ApiError> {
         None => Format::MessagePack,
     };
     format.decode(&message.payload)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use laneway_contract::{HashKey, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn another_digest_is_noticed() {
+        let mut state = State::default();
+        let key = Event::HashKeyCreated { key: HashKey::from_bytes([1; 32]) };
+        let before = state.digest();
+        state.apply(&key, Timestamp::ZERO);
+        let digest = state.digest();
+        assert!(!diverges(&mut state, &Event::StateDigest { digest }));
+        assert!(diverges(&mut state, &Event::StateDigest { digest: before }));
+        assert!(!diverges(&mut state, &key));
+    }
 }

@@ -17,7 +17,7 @@ use laneway_engine::{Hints, State};
 use laneway_journal::node::Settings;
 use laneway_journal::{Journal, JournalConfig, Progress};
 use laneway_runtime::Shutdown;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
@@ -51,7 +51,10 @@ pub(crate) async fn run(bus: Bus, config: SchedulerConfig, shutdown: Shutdown) -
     let (journal, announcements) = prepared?;
     let SchedulerConfig { instance, limits, catalog } = config;
     let publisher = Publisher::start(&bus);
+    let mut connections = bus.connections();
+    connections.mark_unchanged();
     let mut leader = Leader {
+        connections,
         bus,
         instance: Arc::from(instance),
         limits,
@@ -74,10 +77,7 @@ pub(crate) async fn run(bus: Bus, config: SchedulerConfig, shutdown: Shutdown) -
     ended
 }
 
-async fn prepare(
-    bus: &Bus,
-    config: &SchedulerConfig,
-) -> Result<(Journal<Event, Effects>, Subscriber), SchedulerError> {
+async fn prepare(bus: &Bus, config: &SchedulerConfig) -> Result<(Journal<Event, Effects>, Subscriber), SchedulerError> {
     ensure_streams(bus).await?;
     let settings = Settings {
         instance: config.instance.clone(),
@@ -114,6 +114,7 @@ struct Leader {
     catalog: Arc<Catalog>,
     journal: Journal<Event, Effects>,
     announcements: Subscriber,
+    connections: watch::Receiver<u64>,
     state: State,
     hints: Hints,
     publisher: Publisher,
@@ -155,6 +156,7 @@ enum Wake {
     Journal(Box<Progress<Event, Effects>>),
     Orders(Vec<Order>),
     Heard(Option<Message>),
+    Reconnected,
     Time,
     Stop,
     Drained,
@@ -181,6 +183,7 @@ impl Leader {
                 }
                 Wake::Heard(Some(message)) => self.heard(&message),
                 Wake::Heard(None) => return Err(BusError::Closed.into()),
+                Wake::Reconnected => self.reconnected(),
                 Wake::Time => {}
                 Wake::Stop => self.begin_to_end(),
                 Wake::Drained => self.leave(),
@@ -209,7 +212,7 @@ impl Leader {
     async fn wake(&mut self, shutdown: &Shutdown) -> Wake {
         let pause = self.pause();
         let room = self.journal.backlog() < MAX_BACKLOG_BYTES && self.journal.may_answer();
-        let Self { journal, announcements, leadership, ending, .. } = self;
+        let Self { journal, announcements, connections, leadership, ending, .. } = self;
         let (orders, room) = match leadership {
             Some(leadership) => (Some(&mut leadership.orders), room && leadership.inbox.is_empty()),
             None => (None, false),
@@ -225,6 +228,7 @@ impl Leader {
             progress = journal.next() => Wake::Journal(Box::new(progress)),
             orders = take(orders), if room => Wake::Orders(orders),
             message = announcements.next() => Wake::Heard(message),
+            Ok(()) = connections.changed() => Wake::Reconnected,
             () = drained(ending) => Wake::Drained,
             () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => Wake::TooLate,
             () = sleep(pause) => Wake::Time,

@@ -11,6 +11,7 @@ use crate::desk::{Desk, Order};
 use crate::edge::Edge;
 use crate::endpoints::Context;
 use crate::office::Office;
+use crate::publisher::Outgoing;
 use crate::waiters::Waiters;
 
 impl Leader {
@@ -18,7 +19,8 @@ impl Leader {
     pub(super) fn take_office(&mut self, epoch: Epoch) -> Result<(), SchedulerError> {
         let now = self.journal.now();
         // Nobody could renew while there was no leader.
-        let executing: Vec<_> = self.state.executing().map(|run| (run.record.run_id, run.record.status.epoch)).collect();
+        let executing: Vec<_> =
+            self.state.executing().map(|run| (run.record.run_id, run.record.status.epoch)).collect();
         for (run_id, lease) in executing {
             self.hints.give_lease(run_id, lease, now);
         }
@@ -58,11 +60,7 @@ impl Leader {
         }
         let Some(key) = self.state.hash_key().cloned() else { return Ok(false) };
         let (desk, orders) = Desk::new(Edge::new(key, self.catalog.clone()));
-        for run in self.state.dispatched() {
-            if let Phase::Dispatched { pool, .. } = &run.phase {
-                self.publisher.send(dispatch_of(run, pool));
-            }
-        }
+        self.dispatch_again();
         self.leadership = Some(Leadership {
             desk,
             orders,
@@ -73,6 +71,23 @@ impl Leader {
             digested_at: self.journal.position().number,
         });
         Ok(true)
+    }
+
+    /// Sends every dispatch that nobody has claimed: the stream may be a new one.
+    fn dispatch_again(&self) {
+        for run in self.state.dispatched() {
+            if let Phase::Dispatched { pool, .. } = &run.phase {
+                self.publisher.send(dispatch_of(run, pool));
+            }
+        }
+    }
+
+    /// The connection is another, and maybe the server: what it had in memory is gone.
+    pub(super) fn reconnected(&self) {
+        self.publisher.send(Outgoing::Mend);
+        if self.leadership.is_some() {
+            self.dispatch_again();
+        }
     }
 
     /// Has a command of the leader's own decided. False when nothing may be decided now.

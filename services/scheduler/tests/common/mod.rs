@@ -78,8 +78,7 @@ impl World {
     pub async fn scheduler_with(&self, instance: &str, limits: Option<Limits>) -> Scheduler {
         let bus = self.server.bus(instance).await;
         let shutdown = Shutdown::new();
-        let config =
-            SchedulerConfig { instance: instance.to_owned(), limits, catalog: Catalog::built_in().unwrap() };
+        let config = SchedulerConfig { instance: instance.to_owned(), limits, catalog: Catalog::built_in().unwrap() };
         let task = laneway_runtime::spawn("scheduler", laneway_scheduler::run(bus.clone(), config, shutdown.clone()));
         Scheduler { shutdown, task, bus }
     }

@@ -21,7 +21,8 @@ impl Worker {
     pub(super) fn start(bus: Bus, name: &str, slots: u32) -> Self {
         let (id, pool) = (WorkerId::parse(name).unwrap(), PoolId::parse("hands").unwrap());
         let stop = Shutdown::new();
-        let announcement = Announcement { worker_id: id.clone(), pool: pool.clone(), models: vec!["echo/*".into()], slots };
+        let announcement =
+            Announcement { worker_id: id.clone(), pool: pool.clone(), models: vec!["echo/*".into()], slots };
         laneway_runtime::spawn("announce", announce(bus.clone(), announcement, stop.clone()));
         let (sender, dispatches) = mpsc::unbounded_channel();
         laneway_runtime::spawn("take", take(bus.clone(), pool, sender, stop.clone()));
@@ -34,7 +35,8 @@ impl Worker {
 
     pub async fn claim(&self, dispatch: &DispatchMessage) -> Result<ClaimReply, ApiError> {
         let (run_id, dispatch_no) = (dispatch.run_id, dispatch.dispatch_no);
-        let request = ClaimAttempt { run_id, dispatch_no, worker_id: self.id.clone(), claim_id: u64::from(dispatch_no) };
+        let request =
+            ClaimAttempt { run_id, dispatch_no, worker_id: self.id.clone(), claim_id: u64::from(dispatch_no) };
         within(self.bus.request(Endpoint::AttemptsClaim, &request)).await
     }
 
@@ -43,7 +45,12 @@ impl Worker {
         within(self.bus.request(Endpoint::AttemptsRenew, &request)).await
     }
 
-    pub async fn report(&self, claim: &ClaimReply, answer: &str, result: AttemptResult) -> Result<ReportReply, ApiError> {
+    pub async fn report(
+        &self,
+        claim: &ClaimReply,
+        answer: &str,
+        result: AttemptResult,
+    ) -> Result<ReportReply, ApiError> {
         self.send(&Self::report_of(claim, answer, result)).await
     }
 

@@ -6,6 +6,7 @@ use super::{cancel_run, open};
 use crate::command::{Cancel, CancelTarget, EndSession, PauseSession, SetLimits};
 use crate::run::Phase;
 use crate::state::State;
+use crate::weight::one_step;
 
 impl State {
     pub(super) fn set_limits(&self, command: &SetLimits) -> Vec<Event> {
@@ -27,7 +28,7 @@ impl State {
         let runs = self.cancel_targets(&command.target)?;
         let runs = runs.into_iter().filter_map(|id| self.runs.get(&id));
         let events = runs.filter_map(|run| cancel_run(run, &command.actor, &command.reason, now));
-        Ok(events.take(Cancel::BATCH).collect())
+        Ok(one_step(events))
     }
 
     /// The live runs that a cancel concerns; `not_found` for a run or session that never was.

@@ -116,8 +116,11 @@ fn with_outcome(run: &Run, outcome: &Outcome, messages: &[MessageDraft], now: Ti
             answer.and_then(|message| message.finish)
         }
     };
-    let dispatched = status.dispatched_at.unwrap_or(now);
-    status.first_token_at = outcome.first_token_after_ms.map(|after| dispatched.plus_millis(after as i64).min(now));
+    // The attempt began when its time did; a late report finds no such time any more.
+    if let Phase::Running { stop_at, .. } = &run.phase {
+        let began = stop_at.plus_millis(-(run.record.fields.timeout_ms as i64));
+        status.first_token_at = outcome.first_token_after_ms.map(|after| began.plus_millis(after as i64).min(now));
+    }
     status.issues.extend(outcome.issues.iter().cloned());
     if outcome.result == (AttemptResult::Completed { finish: Finish::Length }) {
         status.issues.push("truncated at the output limit".to_owned());

@@ -86,10 +86,10 @@ impl State {
 
 fn takes_run(session: &Session, on_busy: OnBusy) -> Result<(), ApiError> {
     let id = session.creation.session_id;
-    if session.creation.fields.mode == Mode::OneShot && session.ever_queued {
-        return Err(ApiError::new(ErrorCode::Busy, format!("session {id} is ONE_SHOT and has had its run")));
-    }
     open(session)?;
+    if session.creation.fields.mode == Mode::OneShot && session.ever_queued {
+        return Err(ApiError::new(ErrorCode::Busy, format!("session {id} is ONE_SHOT and has its run")));
+    }
     if on_busy == OnBusy::Reject && session.has_runs() {
         return Err(ApiError::new(
             ErrorCode::Busy,

@@ -118,3 +118,60 @@ fn ending_a_session_with_a_thousand_queued_runs_stays_within_the_bound_of_a_turn
     assert_eq!(world.session_state(session), SessionState::Cancelled);
     assert_eq!(world.state.live_runs(None).count(), 0);
 }
+
+#[test]
+fn an_end_that_waits_for_its_worker_holds_up_no_other() {
+    let mut world = World::new();
+    let mut sessions: Vec<SessionId> = (0..3).map(|_| world.create("echo/a")).collect();
+    sessions.sort_unstable();
+    let executing = world.submit(sessions[0]);
+    let epoch = world.claim(executing);
+    for session in &sessions[1..] {
+        world.submit(*session);
+        world.submit(*session);
+    }
+    for session in &sessions {
+        end(&mut world, *session, SessionState::Cancelled, true).unwrap();
+    }
+    assert_eq!(world.session_state(sessions[0]), SessionState::Active);
+    for session in &sessions[1..] {
+        assert_eq!(world.session_state(*session), SessionState::Cancelled);
+    }
+    world.report(executing, epoch, AttemptResult::Stopped { stop: Stop::Cancel }).unwrap();
+    assert_eq!(world.session_state(sessions[0]), SessionState::Cancelled);
+}
+
+/// The largest turn that fits a frame of the journal, in bytes.
+const FRAME_BYTES: usize = 900 * 1024;
+
+fn bytes_of(events: &[Event]) -> usize {
+    events.iter().map(|event| rmp_serde::to_vec(event).unwrap().len()).sum()
+}
+
+#[test]
+fn no_turn_outgrows_a_frame_however_large_its_runs_are() {
+    let mut world = World::new();
+    let (ended, cancelled) = (world.create("echo/a"), world.create("echo/b"));
+    for session in [ended, cancelled] {
+        for _ in 0..100 {
+            let mut command = world.submit_command(Some(session));
+            command.input = (0..MAX_MESSAGES).map(|_| world.draft(MessageRole::User, "question")).collect();
+            command.cancellation_token = Some("t".to_owned());
+            world.submit_with(command);
+        }
+    }
+    end(&mut world, ended, SessionState::Cancelled, true).unwrap();
+    let token = Cancel { target: CancelTarget::Token("t".to_owned()), actor: actor(), reason: String::new() };
+    loop {
+        let outcome = world.state.turn(&Command::Cancel(token.clone()), &world.hints, world.now).unwrap();
+        assert!(bytes_of(&outcome.events) < FRAME_BYTES, "{}", bytes_of(&outcome.events));
+        for event in &outcome.events {
+            assert!(crate::weight::weight(event) >= bytes_of(std::slice::from_ref(event)), "{event:?}");
+        }
+        if outcome.events.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(world.state.live_runs(None).count(), 0);
+    assert_eq!(world.session_state(ended), SessionState::Cancelled);
+}

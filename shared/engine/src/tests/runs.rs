@@ -14,15 +14,15 @@ fn a_one_request_run_makes_a_session_that_ends_with_it() {
     assert!(world.run(&Command::Submit(Box::new(command.clone()))).unwrap().is_empty(), "a repeat does nothing");
     let epoch = world.claim(run);
     assert_eq!(world.session_state(session), SessionState::Active);
+    let second = world.submit_command(Some(session));
+    assert_eq!(world.run(&Command::Submit(Box::new(second.clone()))).unwrap_err().code, ErrorCode::Busy);
     world.complete(run, epoch);
     assert_eq!(world.session_state(session), SessionState::Completed);
     assert!(world.run(&Command::Submit(Box::new(command.clone()))).unwrap().is_empty(), "also after the end");
     let mut other = command;
     other.fingerprint = Fingerprint(77);
     assert_eq!(world.run(&Command::Submit(Box::new(other))).unwrap_err().code, ErrorCode::IdempotencyConflict);
-    let mut second = world.submit_command(Some(session));
-    second.on_busy = OnBusy::Enqueue;
-    assert_eq!(world.run(&Command::Submit(Box::new(second))).unwrap_err().code, ErrorCode::Busy);
+    assert_eq!(world.run(&Command::Submit(Box::new(second))).unwrap_err().code, ErrorCode::SessionTerminal);
 }
 
 #[test]

@@ -383,3 +383,18 @@ fn a_state_given_up_is_read_again_from_the_start() {
     }
     assert!(desk.poll().is_none(), "waits for its own lease to end like any standby");
 }
+
+#[test]
+fn a_journal_that_was_read_once_is_not_made_again() {
+    let mut desk = Desk::leading();
+    desk.stream.clear();
+    desk.node.abandon(desk.now());
+    assert!(matches!(desk.poll(), Some(Action::Deposed)));
+    for _ in 0..LOST_AFTER_ANSWERS {
+        assert!(matches!(desk.poll(), Some(Action::Read { number: 1 })));
+        desk.node.on_read(desk.now(), ReadOutcome::Missing { last: 0 });
+        desk.boot += 100;
+    }
+    let fault = Fault::DataLoss { first: 1, last: 1, loss: Loss::Missing };
+    assert!(matches!(desk.poll(), Some(Action::Fault(found)) if found == fault));
+}

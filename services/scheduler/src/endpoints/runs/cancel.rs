@@ -53,7 +53,7 @@ async fn one_batch(context: &Context, cancel: &Cancel) -> Result<Answered<Batch>
 }
 
 fn batch(scene: &Scene<'_>, target: &CancelTarget) -> Batch {
-    let mut rows: Vec<CancelledRun> = scene.events.iter().filter_map(|event| settled(event, target)).collect();
+    let mut rows: Vec<CancelledRun> = scene.events.iter().filter_map(|event| concerned(scene, event, target)).collect();
     if scene.repeated {
         // What is live now and was asked to stop is executing: its worker has still to end it.
         let live = scene.state.cancel_targets(target).unwrap_or_default();
@@ -64,13 +64,15 @@ fn batch(scene: &Scene<'_>, target: &CancelTarget) -> Batch {
     Batch { rows, last: scene.repeated }
 }
 
-/// The row of a run that this turn ended.
-#[expect(clippy::wildcard_enum_match_arm, reason = "only one event ends a run")]
-fn settled(event: &Event, target: &CancelTarget) -> Option<CancelledRun> {
-    match event {
-        Event::RunSettled { run, .. } if concerns(target, run) => Some(row(run)),
-        _ => None,
-    }
+/// The row of a run that this turn ended, or asked to stop.
+#[expect(clippy::wildcard_enum_match_arm, reason = "a cancel has no other events of runs")]
+fn concerned(scene: &Scene<'_>, event: &Event, target: &CancelTarget) -> Option<CancelledRun> {
+    let run: &RunRecord = match event {
+        Event::RunSettled { run, .. } => run,
+        Event::RunStopRequested { run_id, .. } => &scene.state.run(*run_id)?.record,
+        _ => return None,
+    };
+    concerns(target, run).then(|| row(run))
 }
 
 fn concerns(target: &CancelTarget, run: &RunRecord) -> bool {

@@ -10,8 +10,8 @@ mod wait;
 pub(super) use cancel::cancel;
 pub(super) use get::get;
 pub(super) use list::list;
-pub(crate) use submit::{known, submitted};
 pub(super) use submit::submit;
+pub(crate) use submit::{known, submitted};
 pub(super) use wait::wait;
 
 use laneway_bus::Refusal;

@@ -75,7 +75,10 @@ fn a_dispatch_leaves_with_its_turn() {
     assert!(replied.try_recv().is_err(), "answered before the frame was durable");
     let (outgoing, mut sent) = tokio::sync::mpsc::unbounded_channel();
     effects.release(9, &Publisher::to(outgoing));
-    assert_eq!(sent.try_recv().unwrap(), Outgoing::Dispatch(pool, DispatchMessage { run_id, session_id, dispatch_no: 3 }));
+    assert_eq!(
+        sent.try_recv().unwrap(),
+        Outgoing::Dispatch(pool, DispatchMessage { run_id, session_id, dispatch_no: 3 })
+    );
     assert_eq!(replied.try_recv().unwrap(), 9);
 }
 

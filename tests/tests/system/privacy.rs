@@ -1,5 +1,4 @@
 //! A canary goes through every path; then every place that must not hold content is searched for it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::time::Duration;
 

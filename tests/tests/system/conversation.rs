@@ -1,5 +1,4 @@
 //! The main path through separate processes and a real nats-server, killed and restarted on the way.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use laneway_contract::Endpoint;
 use laneway_tests::stack::Stack;

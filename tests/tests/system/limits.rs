@@ -1,5 +1,4 @@
 //! Limits as the provider sees them: never exceeded, each reached, every run ended once.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeSet;
 use std::time::Duration;

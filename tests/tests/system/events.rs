@@ -1,5 +1,4 @@
 //! Public events: every one that exists is produced by the real system, with exactly its keys, in order and chained.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,5 +1,4 @@
 //! The journal against a real nats-server: leading, following, taking over, and the server killed under load.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeSet;
 use std::time::Duration;

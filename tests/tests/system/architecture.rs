@@ -1,5 +1,4 @@
 //! The directions in which parts may depend on each other, and documents that keep up with the code.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,4 @@
 //! Bad input of every kind: each case gets its code, and the service answers the next request.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value, reason = "tests")]
 
 use bytes::Bytes;
 use laneway_bus::async_nats::{HeaderMap, Message};
@@ -351,10 +350,10 @@ fn runs(known: &Known) -> Vec<Case> {
             "not_found",
         ),
         case(
-            "a window of another epoch",
+            "a window of an ended run",
             SessionsWindow,
             Json(json!({"run_id": known.run, "epoch": 999, "min_seq": 1})),
-            "stale_epoch",
+            "run_terminal",
         ),
     ]
 }

@@ -1,5 +1,4 @@
 //! kill -9 of every part in turn under load, then a comparison of what was acknowledged with what is there.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

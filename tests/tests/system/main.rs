@@ -1,0 +1,21 @@
+//! The whole system, as its users run it: separate processes, real nats-servers. One binary, so that it is linked once.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::needless_pass_by_value,
+    clippy::print_stdout,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests"
+)]
+
+mod architecture;
+mod bad_input;
+mod conversation;
+mod crashes;
+mod events;
+mod journal;
+mod limits;
+mod privacy;
+mod queueing;
