@@ -1,6 +1,6 @@
 # Recipes of the project. `./dev` finds or installs what they need and runs them: `./dev test` is `just test`.
 #
-# All but the demo build the whole workspace at once, so that dependencies are compiled once, with one set of features.
+# All build the whole workspace and never one package, so that dependencies are compiled once, with one set of features.
 # Tests that need more than nats-server are ignored unless asked for; the names of those with containers begin with `compose`.
 
 # One build serves demo, tests, images and bench: optimised, with overflow checks, and static, so that the very binary that
@@ -17,7 +17,7 @@ laneway := env("CARGO_TARGET_DIR", justfile_directory() / "target") / CARGO_BUIL
 
 # The main job in front of you, with a small real model; `--echo` without it.
 demo *ARGS:
-    @cargo build --profile ci -p laneway
+    @cargo build --profile ci --workspace --bins
     @{{ laneway }} demo {{ ARGS }}
 
 # All tests that need nothing but nats-server.

@@ -145,7 +145,7 @@ async fn sessions_are_made_paused_and_ended() {
     assert_eq!(world.ended(run.run_id).await.run.status.state, JobState::Cancelled);
     let more = SubmitRun { session_id: Some(session_id), model_id: None, ..submit("more") };
     let refused = world.ask::<_, RunReply>(Endpoint::RunsSubmit, &more).await.unwrap_err();
-    assert_eq!(refused.code, ErrorCode::Busy, "a ONE_SHOT session has had its run");
+    assert_eq!(refused.code, ErrorCode::SessionTerminal);
 }
 
 #[tokio::test(flavor = "multi_thread")]
