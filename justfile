@@ -16,6 +16,7 @@ laneway := env("CARGO_TARGET_DIR", justfile_directory() / "target") / CARGO_BUIL
     just --list --unsorted
 
 # The main job in front of you, with a small real model; `--echo` without it.
+[no-exit-message]
 demo *ARGS:
     @cargo build --profile ci --workspace --bins
     @{{ laneway }} demo {{ ARGS }}
