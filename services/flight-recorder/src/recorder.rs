@@ -173,8 +173,14 @@ impl Recorder {
                     }
                 }
             }
-            if shutdown.unless_requested(sleep(AGAIN)).await.is_none() {
-                break;
+            // A stream that was removed meanwhile is made again, and written from the start.
+            let again = async {
+                sleep(AGAIN).await;
+                ensure_streams(&self.bus).await
+            };
+            match shutdown.unless_requested(again).await {
+                Some(made) => drop(made?),
+                None => break,
             }
         }
         service.stop().await;

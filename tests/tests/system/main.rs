@@ -12,10 +12,13 @@
 
 mod architecture;
 mod bad_input;
+mod compose;
 mod conversation;
 mod crashes;
 mod events;
 mod journal;
 mod limits;
+mod operator;
 mod privacy;
 mod queueing;
+mod recovery;
