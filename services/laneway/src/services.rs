@@ -36,12 +36,12 @@ pub(crate) async fn run(
         let options = context.connect_options(url, service.as_str());
         let (config, name) = (context.config.clone(), service.as_str());
         if *service == ServiceName::Worker {
-            let worker = Part { service: *service, config, drain, shutdown: shutdown.clone() }.serve(options);
-            let others = behind_worker.clone();
+            let part = Part { service: *service, config, drain, shutdown: shutdown.clone() };
+            let worker = Box::pin(part.serve(options));
+            let others = RequestAtEnd(behind_worker.clone());
             supervisor.spawn(name, async move {
-                let ended = worker.await;
-                others.request();
-                ended
+                let _others = others;
+                worker.await
             });
         } else {
             let shutdown = behind_worker.clone();
@@ -66,6 +66,15 @@ pub(crate) async fn run(
         Outcome::Drained => Exit::Done,
         Outcome::Failed => Exit::Fault,
     })
+}
+
+/// Asks the others to stop when the worker has ended, also by a panic.
+struct RequestAtEnd(Shutdown);
+
+impl Drop for RequestAtEnd {
+    fn drop(&mut self) {
+        self.0.request();
+    }
 }
 
 /// One service of this process.

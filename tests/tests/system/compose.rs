@@ -106,6 +106,7 @@ async fn compose_does_the_main_job_and_survives_a_restart() {
     assert_eq!(before.len(), 6, "instructions, append, question, answer, question, partial answer");
     assert!(Compose::run(&["restart", "--timeout", "20"]), "compose restart");
     assert_eq!(thread(&bus, session).await, before);
-    let again = must(&bus, Endpoint::RunsSubmit, json!({"session_id": session, "input": "still there", "wait": true})).await;
+    let again =
+        must(&bus, Endpoint::RunsSubmit, json!({"session_id": session, "input": "still there", "wait": true})).await;
     assert_eq!(again["output"], "still there");
 }

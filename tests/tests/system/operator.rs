@@ -71,7 +71,7 @@ async fn the_python_example_works() {
     let stack = Stack::start("").await;
     let tools = root().join(".tools/venv/bin/python");
     let mut command = Command::new("timeout");
-    command.args(["60"]).arg(tools).arg(root().join("deploy/examples/client.py")).env("NATS_URL", stack.nats.url());
+    command.args(["60"]).arg(tools).arg(root().join("deploy/examples/client.py")).args(["--nats", &stack.nats.url()]);
     let output = tokio::task::block_in_place(|| output_of(&mut command, "client.py"));
     assert!(!output.stdout.is_empty());
 }
