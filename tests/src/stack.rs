@@ -20,6 +20,7 @@ pub struct Stack {
     pub bus: Bus,
     parts: Vec<Part>,
     dir: TempDir,
+    env: Vec<(String, String)>,
 }
 
 struct Part {
@@ -42,7 +43,12 @@ impl Stack {
         let bus = connect(&nats.url()).await;
         let dir = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(dir.path().join("laneway.toml"), config).expect("a configuration file");
-        Self { nats, bus, parts: Vec::new(), dir }
+        Self { nats, bus, parts: Vec::new(), dir, env: Vec::new() }
+    }
+
+    /// A variable for the parts that are started from here on.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.env.push((name.to_owned(), value.to_owned()));
     }
 
     /// Starts whatever of the usual five parts does not run.
@@ -73,6 +79,7 @@ impl Stack {
             .args(["--instance", name, "--log", "json"])
             .args(args)
             .env("LANEWAY_LOG_LEVEL", "info")
+            .envs(self.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -11,6 +11,7 @@
 //! | [`hash`] | the chain from event to event |
 //! | [`place`] | where in the journal an event has its origin, as headers |
 //! | [`recorder`] | the service |
+//! | `trace` | the span of a session that has ended |
 //! | [`mod@verify`] | looks for missing, altered and reordered events |
 
 pub mod event;
@@ -20,6 +21,7 @@ pub mod recorder;
 pub mod verify;
 
 mod payload;
+mod trace;
 
 pub use event::{PublicEvent, public_events};
 pub use hash::EventHash;

@@ -20,6 +20,7 @@ use tokio::time::{Instant, interval, sleep, timeout};
 use crate::event::public_events;
 use crate::hash::EventHash;
 use crate::place::Place;
+use crate::trace;
 
 /// Events whose acknowledgement is still out.
 const MAX_IN_FLIGHT: usize = 512;
@@ -292,6 +293,7 @@ impl<'a> Writer<'a> {
             self.in_flight.push_back(stored.boxed());
             self.leave_at_most(MAX_IN_FLIGHT).await?;
         }
+        trace::record(frame);
         let frame = Done::Frame(*position, frame.time);
         self.in_flight.push_back(ready(Ok(frame)).boxed());
         self.leave_at_most(MAX_IN_FLIGHT).await

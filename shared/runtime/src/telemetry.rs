@@ -72,7 +72,7 @@ pub fn record_run(trace: &RunTrace<'_>) {
 }
 
 /// Exports the span of a session that has ended: the parent of its runs. Does nothing where no exporter is configured.
-pub fn record_session(trace: &SessionTrace<'_>) {
+pub fn record_session(trace: &SessionTrace) {
     if let Some(spans) = SPANS.get() {
         spans.record_session(trace);
     }

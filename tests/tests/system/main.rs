@@ -22,3 +22,4 @@ mod operator;
 mod privacy;
 mod queueing;
 mod recovery;
+mod telemetry;

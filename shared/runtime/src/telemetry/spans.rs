@@ -59,11 +59,9 @@ pub struct CallTrace {
 
 /// A session that has ended.
 #[derive(Clone, Debug)]
-pub struct SessionTrace<'a> {
+pub struct SessionTrace {
     /// The session.
     pub session_id: SessionId,
-    /// Its model.
-    pub model_id: &'a ModelId,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it ended.
@@ -124,12 +122,11 @@ impl Spans {
         }
     }
 
-    pub(super) fn record_session(&self, session: &SessionTrace<'_>) {
+    pub(super) fn record_session(&self, session: &SessionTrace) {
         let own = session_span_id(session.session_id);
         let mut whole = span(session.session_id, own, SpanId::INVALID, "session", session.created_at, session.ended_at);
         whole.attributes = vec![
             KeyValue::new("laneway.session_id", session.session_id.to_string()),
-            KeyValue::new("laneway.model_id", session.model_id.to_string()),
             KeyValue::new("laneway.state", session.state.as_str()),
         ];
         self.0.on_end(whole);

@@ -117,7 +117,6 @@ fn a_run_is_a_span_over_its_wait_and_its_call() {
     let run_trace = trace(&model);
     let session_trace = SessionTrace {
         session_id: run_trace.session_id,
-        model_id: &model,
         created_at: run_trace.submitted_at,
         ended_at: run_trace.ended_at,
         state: SessionState::Completed,
