@@ -23,9 +23,9 @@ async fn a_run_is_seen_with_its_wait_its_call_and_its_session() {
     let spans = collector.exported_spans(4, Duration::from_secs(30)).await;
 
     let names: Vec<&str> = spans.iter().map(|span| span.name.as_str()).collect();
-    let named = |name: &str| spans.iter().find(|s| s.name == name).unwrap_or_else(|| panic!("no {name} in {names:?}"));
-    let (session, whole) = (named("session"), named("run"));
-    let (wait, call) = (named("queue wait"), named("chat default"));
+    let find = |name: &str| spans.iter().find(|s| s.name == name).unwrap_or_else(|| panic!("no {name} in {names:?}"));
+    let (session, whole) = (find("session"), find("run"));
+    let (wait, call) = (find("queue wait"), find("chat default"));
     let trace_id = run["session_id"].as_str().unwrap().replace('-', "");
     for span in [session, whole, wait, call] {
         assert_eq!(span.trace_id, trace_id, "{}", span.name);
