@@ -19,8 +19,9 @@ const DISPATCH_ACK_WAIT: Duration = Duration::from_millis(DISPATCH_CLAIM_MS + 10
 const INTAKE_ACK_WAIT: Duration = Duration::from_secs(30);
 /// Dispatches of one pool that are being claimed at a time.
 const MAX_CLAIMING: i64 = 65_536;
-/// Messages of the intake that are being decided at a time.
-const MAX_DECIDING: i64 = 1_024;
+/// Messages of the intake whose acknowledgement is out. IMPORTANT: as many as the stream holds, because one that waits for a
+/// full queue stays among them, and must not hold up those of other sessions.
+const MAX_DECIDING: i64 = 1_000_000;
 
 /// The settings of a pool's consumer.
 #[must_use]

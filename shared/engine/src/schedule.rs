@@ -44,6 +44,9 @@ impl State {
     }
 
     fn dispatch_next(&self, hints: &Hints, now: Timestamp) -> Option<Event> {
+        if self.slots.global >= self.limits.global {
+            return None;
+        }
         let (run_id, pool) = self.queues.choose(|class| {
             if self.slots.binding(class, &self.limits).is_some() {
                 return None;

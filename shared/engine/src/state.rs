@@ -110,10 +110,11 @@ impl State {
         self.runs.values().filter(|run| matches!(run.phase, Phase::Dispatched { .. }))
     }
 
-    /// Live runs that a cancel concerns.
+    /// The live runs of a session, newest first and the current one last: cancelled in this order in several turns, none of
+    /// them starts between two.
     #[must_use]
     pub fn runs_of_session(&self, session: &Session) -> Vec<RunId> {
-        session.current.iter().chain(session.queue.values()).copied().collect()
+        session.queue.values().rev().chain(&session.current).copied().collect()
     }
 
     /// Why a queued run does not start now.

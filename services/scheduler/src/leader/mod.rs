@@ -226,8 +226,9 @@ impl Leader {
             () = shutdown.requested(), if !stopping => Wake::Stop,
             // First among those that come again and again: a frame acknowledged is answers that may leave.
             progress = journal.next() => Wake::Journal(Box::new(progress)),
-            orders = take(orders), if room => Wake::Orders(orders),
+            // Before the orders: under full load there are always some, and workers must not fall silent for that.
             message = announcements.next() => Wake::Heard(message),
+            orders = take(orders), if room => Wake::Orders(orders),
             Ok(()) = connections.changed() => Wake::Reconnected,
             () = drained(ending) => Wake::Drained,
             () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => Wake::TooLate,

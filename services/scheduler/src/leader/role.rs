@@ -67,7 +67,8 @@ impl Leader {
             inbox: std::collections::VecDeque::new(),
             waiters: Waiters::default(),
             office: None,
-            more: false,
+            // What the leader before left undone, as the runs of a session that is ending.
+            more: true,
             digested_at: self.journal.position().number,
         });
         Ok(true)

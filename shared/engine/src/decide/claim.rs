@@ -21,7 +21,8 @@ impl State {
                 }
                 return Err(ApiError::new(ErrorCode::AlreadyClaimed, format!("run {id} is claimed by {worker_id}")));
             }
-            Phase::Dispatched { .. } if run.dispatch_no == command.dispatch_no => {}
+            // Past its time nobody waits for the answer any more, and a lease without a worker would block the session.
+            Phase::Dispatched { claim_by, .. } if run.dispatch_no == command.dispatch_no && now < *claim_by => {}
             Phase::Dispatched { .. } | Phase::Queued | Phase::Backoff { .. } => {
                 return Err(ApiError::new(ErrorCode::StaleEpoch, format!("dispatch {} is over", command.dispatch_no)));
             }

@@ -38,6 +38,17 @@ fn a_dispatch_that_nobody_claims_returns_and_its_number_is_over() {
 }
 
 #[test]
+fn a_claim_that_comes_too_late_gets_no_lease() {
+    let mut world = World::new();
+    let session = world.create("echo/a");
+    let run = world.submit(session);
+    let claim = world.claim_command(run);
+    world.now = world.now.plus_millis(DISPATCH_CLAIM_MS as i64);
+    assert_eq!(refused(&mut world, &claim), ErrorCode::StaleEpoch);
+    assert_eq!(world.thread(session).len(), 0);
+}
+
+#[test]
 fn a_lost_worker_costs_an_attempt_and_the_input_enters_the_thread_once() {
     let mut world = World::new();
     let session = world.create("echo/a");

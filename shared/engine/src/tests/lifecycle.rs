@@ -76,6 +76,23 @@ fn completing_is_refused_while_there_are_runs_unless_they_are_to_be_cancelled() 
 }
 
 #[test]
+fn cancelling_a_long_session_starts_none_of_its_runs() {
+    let mut world = World::new();
+    let session = world.create("echo/a");
+    let runs: Vec<RunId> = (0..500).map(|_| world.submit(session)).collect();
+    let mut started = 0;
+    loop {
+        let events = world.cancel(CancelTarget::Session(session));
+        started += events.iter().filter(|event| matches!(event, Event::RunDispatched { .. })).count();
+        if events.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(started, 0);
+    assert!(runs.iter().all(|run| world.job_state(*run) == JobState::Cancelled));
+}
+
+#[test]
 fn terminal_states_are_sticky_and_named() {
     for terminal in [SessionState::Completed, SessionState::Failed, SessionState::Cancelled] {
         let mut world = World::new();

@@ -46,11 +46,11 @@ fn replay() {
 }
 
 fn step(world: &mut World, draw: &mut Draw) {
+    world.advance(draw.next(50) as i64);
     let sessions: Vec<SessionId> = world.state.live_sessions(None).map(|s| s.creation.session_id).collect();
     let dispatched: Vec<RunId> = world.state.dispatched().map(|run| run.record.run_id).collect();
     let executing: Vec<(RunId, Epoch)> =
         world.state.executing().map(|run| (run.record.run_id, run.record.status.epoch)).collect();
-    world.now = world.now.plus_millis(draw.next(50) as i64);
     match draw.next(16) {
         0 | 1 => {
             let model_id = ["echo/a", "echo/b", "other/c"][draw.next(3) as usize];
