@@ -21,6 +21,8 @@ pub struct WorkerConfig {
     pub drain: Duration,
     /// For a test of the control stream alone: the stop flag in a renewal's answer is not looked at.
     pub ignore_renewal_stop: bool,
+    /// For a test of the renewals alone: cancel signals are not listened to.
+    pub ignore_control: bool,
 }
 
 impl WorkerConfig {
@@ -30,6 +32,15 @@ impl WorkerConfig {
     /// A worker with every default.
     #[must_use]
     pub fn new(worker_id: WorkerId, slots: u32, catalog: Catalog) -> Self {
-        Self { worker_id, pool: None, models: None, slots, catalog, drain: Self::DRAIN, ignore_renewal_stop: false }
+        Self {
+            worker_id,
+            pool: None,
+            models: None,
+            slots,
+            catalog,
+            drain: Self::DRAIN,
+            ignore_renewal_stop: false,
+            ignore_control: false,
+        }
     }
 }

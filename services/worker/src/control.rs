@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use laneway_bus::{Bus, ControlSignals};
+use laneway_bus::ControlSignals;
 use laneway_contract::{ControlMessage, Epoch, RunId, Stop};
 use tokio::sync::watch;
+
+use crate::run::Worker;
 
 /// The attempts of this worker that can be stopped.
 #[derive(Debug, Default)]
@@ -86,11 +88,14 @@ impl Drop for StopSignal {
 }
 
 /// Passes signals on. Never ends.
-pub(crate) async fn listen(bus: &Bus, stops: &Stops) {
-    let mut signals = ControlSignals::new(bus);
+pub(crate) async fn listen(worker: &Worker) {
+    if worker.config.ignore_control {
+        return std::future::pending().await;
+    }
+    let mut signals = ControlSignals::new(&worker.bus);
     loop {
         let signal = signals.next().await;
-        stops.deliver(&signal);
+        worker.stops.deliver(&signal);
     }
 }
 

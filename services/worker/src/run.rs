@@ -83,7 +83,7 @@ pub async fn run(bus: Bus, config: WorkerConfig, shutdown: Shutdown) -> Result<(
     tokio::select! {
         ended = served => ended,
         () = announce(&worker.bus, announcement, &worker.shutdown) => Ok(()),
-        () = control::listen(&worker.bus, &worker.stops) => Ok(()),
+        () = control::listen(&worker) => Ok(()),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Queueing and cancellation through JetStream: the intake, and the two ways in which a cancel reaches a worker.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use laneway_bus::async_nats::HeaderMap;
 use laneway_contract::{ArtifactReply, Catalog, Endpoint, ProviderSpec, ServiceName, Stream, Subject, Token};
 use laneway_runtime::Shutdown;
@@ -54,7 +55,7 @@ async fn runs_published_while_everything_is_down_end_once_it_is_up() {
     assert!(String::from_utf8_lossy(&body.bytes.unwrap()).contains("colour"), "the refused body is kept");
 }
 
-/// A deployment whose one worker runs in this test, behind a cable.
+/// A deployment whose one worker runs in this test, behind a cable, and executes a run that goes on for ever.
 struct Cabled {
     stack: Stack,
     provider: CountingProvider,
@@ -62,7 +63,10 @@ struct Cabled {
     run: String,
 }
 
-async fn cabled(ignore_renewal_stop: bool) -> Cabled {
+/// Through control or the renewals: far less than the 30 s after which the lease of a cancelled run expires.
+const PROMPT: Duration = Duration::from_secs(10);
+
+async fn cabled(change: impl FnOnce(&mut WorkerConfig)) -> Cabled {
     let provider = CountingProvider::start(100_000, Duration::from_millis(20)).await;
     let section = provider.section("slow");
     let mut stack = Stack::bare(&section).await;
@@ -74,46 +78,68 @@ async fn cabled(ignore_renewal_stop: bool) -> Cabled {
     let table: toml::Table = toml::from_str(&section).unwrap();
     let spec: ProviderSpec = table["providers"]["slow"].clone().try_into().unwrap();
     let catalog = Catalog::built_in().unwrap().with([("slow".to_owned(), spec)].into());
-    let config = WorkerConfig { ignore_renewal_stop, ..WorkerConfig::new(Token::parse("cabled").unwrap(), 4, catalog) };
+    let mut config = WorkerConfig::new(Token::parse("cabled").unwrap(), 4, catalog);
+    change(&mut config);
     let bus = connect(&proxy.url()).await;
     tokio::spawn(laneway_worker::run(bus, config, Shutdown::new()));
-    let arrivals = provider.arrivals();
-    let submit = json!({"model_id": "slow/m", "input": "go on for ever"});
-    let run = stack.must(Endpoint::RunsSubmit, submit).await["run"]["run_id"].as_str().unwrap().to_owned();
-    provider.next_arrival(arrivals).await;
+    let run = uuid::Uuid::now_v7().to_string();
+    let mut chunks = stack.bus.client().subscribe(format!("laneway.tokens.{run}")).await.unwrap();
+    let submit = json!({"run_id": run, "model_id": "slow/m", "input": "go on for ever"});
+    stack.must(Endpoint::RunsSubmit, submit).await;
+    // Once a piece of the answer is out, a cancel leaves a partial answer.
+    let spoken = async {
+        while let Some(chunk) = chunks.next().await {
+            if serde_json::from_slice::<serde_json::Value>(&chunk.payload).unwrap()["kind"] == "text" {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), spoken).await.expect("a first piece of the answer");
     Cabled { stack, provider, proxy, run }
 }
 
 impl Cabled {
+    /// Returns when the cancel is in the journal.
     async fn cancel(&self) {
         let actor = json!({"id": "me", "kind": "person"});
         self.stack.must(Endpoint::RunsCancel, json!({"run_id": self.run, "actor": actor})).await;
     }
 
-    async fn ends_cancelled(&self, closings: usize) {
-        self.provider.next_closing(closings).await;
+    /// The call is closed soon after `since`, and by the worker's own report: a lease that expires keeps no partial answer.
+    async fn is_stopped_by_its_worker(&self, closings: usize, since: Instant) {
+        let closed = self.provider.next_closing(closings).await;
+        let took = closed.saturating_duration_since(since);
+        assert!(took < PROMPT, "the call was closed after {took:?}");
         let reply = self.stack.wait_run(&self.run).await;
         assert_eq!(reply["run"]["state"], "cancelled", "{reply}");
+        let read = json!({"session_id": reply["run"]["session_id"], "min_seq": reply["journal_seq"]});
+        let thread = self.stack.must(Endpoint::SessionsMessages, read).await;
+        let finishes: Vec<_> =
+            thread["messages"].as_array().unwrap().iter().map(|m| (&m["role"], &m["finish"])).collect();
+        assert_eq!(finishes, [(&json!("USER"), &json!(null)), (&json!("ASSISTANT"), &json!("cancelled"))], "{thread}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_comes_back_learns_of_a_cancel_from_the_control_stream() {
-    let cabled = cabled(true).await;
+    let cabled = cabled(|config| config.ignore_renewal_stop = true).await;
     let closings = cabled.provider.closings();
     cabled.proxy.cut();
     cabled.cancel().await;
     assert_eq!(cabled.provider.closings(), closings, "it cannot know yet");
+    let healed = Instant::now();
     cabled.proxy.heal();
-    cabled.ends_cancelled(closings).await;
+    cabled.is_stopped_by_its_worker(closings, healed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_control_stream_the_renewal_tells_of_the_cancel() {
-    let cabled = cabled(false).await;
+    // The leader makes the stream again when it is gone, so the worker has to be deaf as well.
+    let cabled = cabled(|config| config.ignore_control = true).await;
     let closings = cabled.provider.closings();
     let name = cabled.stack.bus.prefix().stream(Stream::Control);
     cabled.stack.bus.jetstream().delete_stream(name).await.unwrap();
+    let cancelled = Instant::now();
     cabled.cancel().await;
-    cabled.ends_cancelled(closings).await;
+    cabled.is_stopped_by_its_worker(closings, cancelled).await;
 }
