@@ -8,7 +8,9 @@
     reason = "helpers of tests"
 )]
 
+pub mod access;
 pub mod nats;
 pub mod provider;
 pub mod proxy;
 pub mod stack;
+pub mod streams;

@@ -24,13 +24,18 @@ pub struct NatsServer {
 impl NatsServer {
     /// Starts a server on a free port and waits until it listens.
     pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// As [`NatsServer::start`], with further settings.
+    pub async fn start_with(settings: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         // The server takes a port itself: one that was merely free a moment ago could be another test's by now.
-        configure(dir.path(), -1);
+        configure(dir.path(), -1, settings);
         let child = spawn(dir.path());
         let mut server = Self { child, dir, port: 0 };
         server.port = server.taken_port().await;
-        configure(server.dir.path(), i32::from(server.port));
+        configure(server.dir.path(), i32::from(server.port), settings);
         server.listening().await;
         server
     }
@@ -113,10 +118,10 @@ fn spawn(dir: &Path) -> Child {
 }
 
 /// Writes the configuration; -1 lets the server choose its port.
-fn configure(dir: &Path, port: i32) {
+fn configure(dir: &Path, port: i32, settings: &str) {
     let config = format!(
         "listen: \"127.0.0.1:{port}\"\nserver_name: test\nping_interval: \"5s\"\nping_max: 2\nports_file_dir: \"{}\"\n\
-         jetstream {{ store_dir: \"{}\", sync_interval: always }}\n",
+         jetstream {{ store_dir: \"{}\", sync_interval: always }}\n{settings}",
         dir.display(),
         dir.join("data").display()
     );

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use laneway_bus::{Bus, ConnectOptions};
-use laneway_contract::{ApiError, Endpoint, Prefix, ServiceName};
+use futures::StreamExt;
+use laneway_bus::Bus;
+use laneway_contract::{ApiError, Endpoint, ServiceName};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
+use crate::access::Access;
 use crate::nats::NatsServer;
 
 /// A whole deployment in a folder of its own. Everything ends with it.
@@ -21,6 +23,7 @@ pub struct Stack {
     parts: Vec<Part>,
     dir: TempDir,
     env: Vec<(String, String)>,
+    access: Access,
 }
 
 struct Part {
@@ -39,11 +42,16 @@ impl Stack {
 
     /// Only the server; nothing of Laneway runs. `config` is the text of `laneway.toml`.
     pub async fn bare(config: &str) -> Self {
-        let nats = NatsServer::start().await;
-        let bus = connect(&nats.url()).await;
+        Self::bare_with(config, Access::plain()).await
+    }
+
+    /// As [`Stack::bare`], with another way to the server.
+    pub async fn bare_with(config: &str, access: Access) -> Self {
+        let nats = NatsServer::start_with(&access.server).await;
+        let bus = Bus::connect(access.options(&nats.url())).await.expect("a connection");
         let dir = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(dir.path().join("laneway.toml"), config).expect("a configuration file");
-        Self { nats, bus, parts: Vec::new(), dir, env: Vec::new() }
+        Self { nats, bus, parts: Vec::new(), dir, env: Vec::new(), access }
     }
 
     /// A variable for the parts that are started from here on.
@@ -77,6 +85,7 @@ impl Stack {
             .arg("--data")
             .arg(self.data_path(name))
             .args(["--instance", name, "--log", "json"])
+            .args(self.access.flags())
             .args(args)
             .env("LANEWAY_LOG_LEVEL", "info")
             .envs(self.env.iter().cloned())
@@ -130,27 +139,55 @@ impl Stack {
         ended.expect("an end within 40 s of SIGTERM").expect("a status").code()
     }
 
+    /// Parts that have ended by themselves, with their status.
+    pub fn ended(&mut self) -> Vec<String> {
+        let status = |part: &mut Part| Some(format!("{}: {}", part.name, part.child.try_wait().expect("a status")?));
+        self.parts.iter_mut().filter_map(status).collect()
+    }
+
     /// Sends a signal, as `STOP` or `CONT`, to a part.
     pub fn signal_part(&self, name: &str, signal: &str) {
         let part = self.parts.iter().find(|part| part.name == name).expect("a running part");
         send_signal(part.child.id(), signal);
     }
 
-    /// Resident memory of each part in megabytes.
+    /// Resident memory of each part and of nats-server in megabytes.
     #[must_use]
     pub fn memory_mb(&self) -> Vec<(String, f64)> {
-        let resident = |part: &Part| -> Option<f64> {
-            let status = std::fs::read_to_string(format!("/proc/{}/status", part.child.id()?)).ok()?;
-            let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-            line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kib| kib / 1024.0)
-        };
-        self.parts.iter().filter_map(|part| Some((part.name.clone(), resident(part)?))).collect()
+        let parts = self.parts.iter().filter_map(|part| Some((part.name.clone(), part.child.id()?)));
+        let all = parts.chain([("nats-server".to_owned(), self.nats.pid())]);
+        all.filter_map(|(name, pid)| Some((name, resident_mb(pid)?))).collect()
     }
 
     /// The instance that leads.
     pub async fn leader(&self) -> String {
         let status = self.ask(Endpoint::Status, json!({})).await.expect("a status");
         status["leader"].as_str().expect("a name").to_owned()
+    }
+
+    /// The flags with which the command line reaches this deployment.
+    #[must_use]
+    pub fn flags(&self) -> Vec<String> {
+        [vec!["--nats".to_owned(), self.nats.url()], self.access.flags()].concat()
+    }
+
+    /// What micro services say of themselves: the replies to `$SRV.<verb>`, as soon as there are `at_least` so many.
+    pub async fn described(&self, verb: &str, at_least: usize) -> Vec<Value> {
+        let client = self.bus.client();
+        for _ in 0..100 {
+            let inbox = client.new_inbox();
+            let mut replies = client.subscribe(inbox.clone()).await.expect("a subscription");
+            client.publish_with_reply(format!("$SRV.{verb}"), inbox, "".into()).await.expect("a question");
+            let mut described = Vec::new();
+            // Nobody knows how many there are: whoever says nothing for so long is not there yet.
+            while let Ok(Some(reply)) = tokio::time::timeout(Duration::from_millis(200), replies.next()).await {
+                described.extend(serde_json::from_slice::<Value>(&reply.payload).ok());
+            }
+            if described.len() >= at_least {
+                return described;
+            }
+        }
+        panic!("fewer than {at_least} answer {verb}\n{}", self.logs());
     }
 
     /// Waits until a leader answers, a store answers, and a worker was heard where one runs.
@@ -236,6 +273,12 @@ impl Stack {
     }
 }
 
+fn resident_mb(pid: u32) -> Option<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kib| kib / 1024.0)
+}
+
 fn send_signal(pid: Option<u32>, signal: &str) {
     let pid = pid.expect("a running process").to_string();
     let status = std::process::Command::new("kill").args([&format!("-{signal}"), &pid]).status();
@@ -244,18 +287,7 @@ fn send_signal(pid: Option<u32>, signal: &str) {
 
 /// A connection of a client.
 pub async fn connect(url: &str) -> Bus {
-    let options = ConnectOptions {
-        url: url.to_owned(),
-        prefix: Prefix::default(),
-        name: "test".to_owned(),
-        creds: None,
-        nkey: None,
-        tls_ca: None,
-        tls_cert: None,
-        tls_key: None,
-        replicas: 1,
-    };
-    Bus::connect(options).await.expect("a connection")
+    Bus::connect(Access::plain().options(url)).await.expect("a connection")
 }
 
 /// The binary that was built with the tests.
