@@ -1,6 +1,6 @@
 //! The main path through separate processes and a real nats-server, killed and restarted on the way.
 
-use laneway_contract::Endpoint;
+use laneway_contract::{Endpoint, ServiceName};
 use laneway_tests::stack::Stack;
 use serde_json::json;
 
@@ -59,4 +59,29 @@ async fn one_request_is_a_whole_conversation() {
     assert_eq!(again["run"]["session_id"], session, "a repeat makes no second session");
     let other = json!({"run_id": run_id, "model_id": "echo/default", "input": "other"});
     assert_eq!(stack.ask(Endpoint::RunsSubmit, other).await.unwrap_err().code.as_str(), "idempotency_conflict");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_store_replica_took_is_read_at_the_other() {
+    let mut stack = Stack::start("").await;
+    stack.start_part(ServiceName::SessionStore, "store-b", &[]);
+    stack.described("PING.laneway-session-store", 2).await;
+    // Which replica answers is the server's choice: of so many pairs of write and read, some cross.
+    for _ in 0..40 {
+        let body = json!({"model_id": "echo/default", "memory_policy": "SESSION_SCOPED"});
+        let created = stack.must(Endpoint::SessionsCreate, body).await;
+        let session = created["session"]["session_id"].clone();
+        let get = json!({"session_id": session, "min_seq": created["journal_seq"]});
+        assert_eq!(stack.must(Endpoint::SessionsGet, get).await["session"], created["session"]);
+        let append = json!({"session_id": session, "messages": [{"content": "one"}]});
+        let appended = stack.must(Endpoint::SessionsAppend, append).await;
+        let read = json!({"session_id": session, "min_seq": appended["journal_seq"]});
+        assert_eq!(stack.must(Endpoint::SessionsMessages, read).await["messages"][0]["seq"], 1);
+    }
+    for replica in stack.described("STATS.laneway-session-store", 2).await {
+        for name in ["sessions-create", "sessions-get", "sessions-append", "sessions-messages"] {
+            let endpoint = replica["endpoints"].as_array().unwrap().iter().find(|e| e["name"] == name).unwrap();
+            assert!(endpoint["num_requests"].as_u64().unwrap() > 0, "a replica was never asked for {name}: {replica}");
+        }
+    }
 }
