@@ -26,7 +26,7 @@ test: build
     cargo test --profile ci --workspace
 
 # All tests: with the `nats` CLI and with containers. Fails, naming what is missing, where they cannot run.
-test-all: _nats-cli _nats-py _docker test images
+test-all: _nats-cli _jq _nats-py _docker test images
     cargo test --profile ci --workspace --tests -- --ignored
 
 # The main job from outside through the published port of compose.yaml.
@@ -63,6 +63,9 @@ images: _docker build
 
 _nats-cli:
     @command -v nats >/dev/null || { echo "just: no nats CLI here: GOBIN=$PWD/.tools/bin go install github.com/nats-io/natscli/nats@v0.5.1" >&2; exit 1; }
+
+_jq:
+    @command -v jq >/dev/null || { echo "just: no jq here: apt-get install jq" >&2; exit 1; }
 
 _nats-py:
     @.tools/venv/bin/python -c 'import nats' 2>/dev/null || .tools/venv/bin/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r deploy/tools/clients.txt
