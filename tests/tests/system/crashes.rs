@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use laneway_bus::Bus;
+use futures::{FutureExt, StreamExt};
+use laneway_bus::async_nats::{Message, Subscriber};
+use laneway_bus::{Bus, LEADER_EPOCH, header};
 use laneway_contract::{ApiError, Endpoint, ErrorCode, ServiceName};
 use laneway_tests::stack::{Stack, connect};
 use laneway_tests::streams::{expected_flight, flight, frames};
@@ -112,6 +114,115 @@ async fn nothing_acknowledged_is_lost_when_parts_are_killed_in_turn() {
     let steps: usize = told.iter().map(|client| client.runs.len()).sum();
     assert!(steps > ROUNDS, "only {steps} runs were submitted under load");
     println!("{steps} runs and as many appends, {ROUNDS} rounds");
+}
+
+/// SIGSTOP is the crash that comes back: the process does not know that time has passed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_frozen_says_nothing_of_its_old_epoch() {
+    let mut stack = Stack::start("[limits]\nglobal = 16\nper_provider = 16\nper_model = 16\n").await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut clients = JoinSet::new();
+    for n in 0..CLIENTS {
+        clients.spawn(client(n, stack.nats.url(), stop.clone()));
+    }
+    let (frozen, old_epoch) = leads(&stack, |_, _| true).await;
+    grows(&stack, 20).await;
+    stack.signal_part(&frozen, "STOP");
+    let (successor, new_epoch) = leads(&stack, |name, _| name != frozen).await;
+    assert_eq!(new_epoch, old_epoch + 1);
+    // These reach the frozen one too: the server keeps its subscriptions for as long as its connection stands.
+    let probes = Probes::send(&stack).await;
+    stack.signal_part(&frozen, "CONT");
+    says(&stack, &frozen, "does not lead any more").await;
+    grows(&stack, 20).await;
+    // It is a standby again, with all that it has missed.
+    stack.kill9(&successor).await;
+    let (_, newest_epoch) = leads(&stack, |name, _| name == frozen).await;
+    assert_eq!(newest_epoch, new_epoch + 1);
+    stack.start_part(ServiceName::Scheduler, &successor, &[]);
+    grows(&stack, 20).await;
+    stop.store(true, Ordering::Relaxed);
+    for client in &clients.join_all().await {
+        compare(&stack, client).await;
+    }
+    compare_flight(&stack).await;
+    let ended = stack.ended();
+    assert!(ended.is_empty(), "ended by themselves: {ended:?}\n{}", stack.logs());
+    // Once it has gone, it has said all that it ever will.
+    assert_eq!(stack.terminate(&frozen).await, Some(0));
+    probes.were_answered_once(new_epoch).await;
+}
+
+/// Requests whose replies are all kept, whoever sends them.
+struct Probes {
+    replies: Subscriber,
+    bus: Bus,
+    heard: Vec<Message>,
+}
+
+impl Probes {
+    const COUNT: usize = 40;
+
+    /// Sends them and waits for one reply to each.
+    async fn send(stack: &Stack) -> Self {
+        let bus = connect(&stack.nats.url()).await;
+        let inbox = bus.client().new_inbox();
+        let replies = bus.client().subscribe(format!("{inbox}.*")).await.unwrap();
+        for n in 0..Self::COUNT {
+            let (endpoint, body) = if n % 2 == 0 {
+                (Endpoint::Status, json!({}))
+            } else {
+                (Endpoint::RunsSubmit, json!({"model_id": "echo/default", "input": format!("probe {n}")}))
+            };
+            let body = serde_json::to_vec(&body).unwrap();
+            let client = bus.client();
+            client
+                .publish_with_reply(format!("laneway.{endpoint}"), format!("{inbox}.{n}"), body.into())
+                .await
+                .unwrap();
+        }
+        let mut probes = Self { replies, bus, heard: Vec::new() };
+        while probes.heard.len() < Self::COUNT {
+            let reply = tokio::time::timeout(Duration::from_secs(20), probes.replies.next()).await;
+            probes.heard.push(reply.expect("the new leader answers").unwrap());
+        }
+        probes
+    }
+
+    async fn were_answered_once(mut self, epoch: u64) {
+        // What was sent before this flush has arrived behind it.
+        self.bus.flush().await.unwrap();
+        while let Some(Some(reply)) = self.replies.next().now_or_never() {
+            self.heard.push(reply);
+        }
+        let epochs: Vec<_> = self.heard.iter().map(|reply| header(reply.headers.as_ref(), LEADER_EPOCH)).collect();
+        assert_eq!(epochs, vec![Some(epoch.to_string().as_str()); Self::COUNT], "a request was answered twice");
+    }
+}
+
+/// Waits for a leader of this kind; its name and epoch.
+async fn leads(stack: &Stack, is_it: impl Fn(&str, u64) -> bool) -> (String, u64) {
+    for _ in 0..300 {
+        if let Ok(status) = stack.ask(Endpoint::Status, json!({})).await {
+            let (name, epoch) = (status["leader"].as_str().unwrap().to_owned(), status["epoch"].as_u64().unwrap());
+            if is_it(&name, epoch) {
+                return (name, epoch);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("nobody takes over\n{}", stack.logs());
+}
+
+/// Waits until the log of a part has this text.
+async fn says(stack: &Stack, part: &str, text: &str) {
+    for _ in 0..400 {
+        if std::fs::read_to_string(stack.log_path(part)).unwrap().contains(text) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{part} does not say {text:?}\n{}", stack.logs());
 }
 
 /// Waits until the load has written so many more frames.
