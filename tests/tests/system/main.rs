@@ -18,6 +18,7 @@ mod conversation;
 mod crashes;
 mod events;
 mod journal;
+mod lifecycle;
 mod limits;
 mod operator;
 mod privacy;
