@@ -10,6 +10,7 @@
     reason = "tests"
 )]
 
+mod access;
 mod architecture;
 mod bad_input;
 mod cli;
