@@ -17,12 +17,18 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use laneway_bus::async_nats::{self, jetstream};
-use laneway_contract::{Endpoint, Stream};
+use laneway_contract::{Endpoint, Event, JobState, Stream};
+use laneway_flight_recorder::public_events;
+use laneway_journal::{Body, Frame};
 use laneway_tests::provider::CountingProvider;
 use laneway_tests::stack::{Stack, connect};
+use laneway_tests::streams::frames;
 use serde_json::{Value, json};
 
 const CLIENTS: usize = 64;
+
+/// Of each load of runs.
+const RUNS: usize = 20_000;
 
 /// Figures by their names, in the order of the table.
 #[derive(Default)]
@@ -61,6 +67,9 @@ async fn main() {
     for (name, megabytes) in stack.memory_mb() {
         figures.put(&format!("memory_mb_{name}"), megabytes);
     }
+    // A queue that is empty says nothing of how its runs have ended.
+    let completed = settled(&stack).await.get(&JobState::Completed).copied().unwrap_or_default();
+    assert_eq!(completed, 2 * RUNS, "a run of the loads did not complete\n{}", stack.logs());
     write(&figures);
 }
 
@@ -232,7 +241,6 @@ async fn submits(stack: &Stack, figures: &mut Figures) {
 
 /// 20,000 runs over 1,000 sessions: queued while paused would hide the queue, so clients submit and the queue drains.
 async fn runs(stack: &Stack, figures: &mut Figures, name: &str, input: Option<&'static str>) {
-    const RUNS: usize = 20_000;
     let ids = sessions(stack, 1_000, "echo/default").await;
     let before = journal_bytes(stack).await;
     let begin = Instant::now();
@@ -263,26 +271,64 @@ async fn journal_bytes(stack: &Stack) -> u64 {
     stream.get_info().await.unwrap().state.bytes
 }
 
-/// How long the recorder takes, after a load, until the public events reach the load's last frame.
+/// A recorder that writes nothing for so long while frames are waiting does not work, and a bench without it is none.
+const STALL: Duration = Duration::from_secs(30);
+
+/// How long the recorder takes, after a load, until the last public event of the load is there.
 async fn recorder_lag(stack: &Stack, figures: &mut Figures, load: &str) {
     let begin = Instant::now();
-    let target = stack.must(Endpoint::Status, json!({})).await["journal_seq"].as_u64().unwrap();
+    let last = stack.must(Endpoint::Status, json!({})).await["journal_seq"].as_u64().unwrap();
+    // Frames without public events, as heartbeats, follow in idle times: the target is the last that has one.
+    let target = last_public(stack, last).await;
     let flight = stack.bus.jetstream().get_stream(stack.bus.prefix().stream(Stream::Flight)).await.unwrap();
-    // Frames without public events follow in idle times, so the last event may stand a few frames before the target.
-    let mut last = (0, Instant::now());
+    let mut seen = (0, Instant::now());
     loop {
         let seq = flight.get_info().await.unwrap().state.last_sequence;
-        if seq != last.0 {
-            last = (seq, Instant::now());
+        if seq != seen.0 {
+            seen = (seq, Instant::now());
+            let message = flight.get_raw_message(seq).await.unwrap();
+            let event: Value = serde_json::from_slice(&message.payload).unwrap();
+            let source = (event["source"]["seq"].as_u64().unwrap(), event["source"]["index"].as_u64().unwrap());
+            if source >= target {
+                figures.put(&format!("recorder_lag_s_{load}"), seen.1.duration_since(begin).as_secs_f64());
+                return;
+            }
         }
-        let message = flight.get_raw_message(seq).await.unwrap();
-        let event: Value = serde_json::from_slice(&message.payload).unwrap();
-        let reached = event["source"]["seq"].as_u64().unwrap() >= target;
-        if reached || last.1.elapsed() > Duration::from_secs(1) {
-            let lag = last.1.duration_since(begin).as_secs_f64();
-            figures.put(&format!("recorder_lag_s_{load}"), lag);
-            return;
-        }
+        assert!(
+            seen.1.elapsed() < STALL,
+            "the recorder stands at event {seq} while {target:?} waits\n{}",
+            stack.logs()
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Where the last public event up to a frame has its origin: the frame, and its place there.
+async fn last_public(stack: &Stack, last: u64) -> (u64, u64) {
+    let journal = stack.bus.jetstream().get_stream(stack.bus.prefix().stream(Stream::Journal)).await.unwrap();
+    for seq in (1..=last).rev() {
+        let message = journal.get_raw_message(seq).await.unwrap();
+        let frame = Frame::<Event>::decode(&message.payload).unwrap();
+        if let Some(event) = public_events(&frame).last() {
+            return (event.source().seq, u64::from(event.source().index));
+        }
+    }
+    panic!("no public event in {last} frames");
+}
+
+/// Runs of the loads that have ended in each way, as the journal says.
+async fn settled(stack: &Stack) -> BTreeMap<JobState, usize> {
+    let last = stack.must(Endpoint::Status, json!({})).await["journal_seq"].as_u64().unwrap();
+    let mut settled = BTreeMap::new();
+    for frame in frames(&stack.bus, last).await {
+        let Body::Turns(turns) = frame.body else { continue };
+        for event in turns.into_iter().flat_map(|turn| turn.events) {
+            if let Event::RunSettled { run, .. } = event
+                && run.fields.model_id.provider() == "echo"
+            {
+                *settled.entry(run.status.state).or_default() += 1;
+            }
+        }
+    }
+    settled
 }
