@@ -43,15 +43,28 @@ async fn the_cookbook_works_as_written() {
         for (part, expected) in [
             ("micro ls", "laneway-session-store"),
             ("micro info", "sessions-create"),
+            ("micro stats", "runs-submit"),
             ("sessions.create", "\"memory_policy\":\"SESSION_SCOPED\""),
             ("sessions.append", "\"first_seq\":1"),
             ("which door was it\",\"wait", "\"output\":\"which door was it\""),
             ("sessions.messages", "remember the blue door"),
+            ("artifacts.put '", "\"artifact_id\":\"b3:"),
+            ("artifacts.get", "\"text\":\"a long text\""),
+            ("sessions.pause", "\"state\":\"PAUSED\""),
+            ("sessions.resume", "\"state\":\"IDLE\""),
+            ("sessions.complete", "\"state\":\"COMPLETED\""),
+            ("sessions.fail", "\"state\":\"FAILED\""),
+            ("sessions.cancel", "\"state\":\"CANCELLED\""),
+            ("runs.get", "\"state\":\"completed\""),
+            ("runs.list", "\"run_id\":\"0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d40\""),
+            ("sessions.registry", "\"per_provider\":{"),
             ("\"input\":\"hello\",\"wait\":true", "\"output\":\"hello\""),
             ("runs.wait '{\"run_id\":\"0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d41", "\"state\":\"cancelled\""),
             ("runs.wait '{\"run_id\":\"0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d42", "\"output\":\"later\""),
             ("laneway.status", "\"leader\":\"scheduler-"),
             ("stream ls", "LANEWAY_JOURNAL"),
+            ("consumer ls", "scheduler"),
+            ("consumer info", "Pull Mode: true"),
             ("tokens.>", "\"kind\":\"text\""),
             ("flight.>", "prev_hash"),
             ("laneway decode", "\"worker_id\":\"worker-a\""),
@@ -62,7 +75,7 @@ async fn the_cookbook_works_as_written() {
         assert!(!shown.contains("Nats-Service-Error"), "{command}\n{shown}");
         ran += 1;
     }
-    assert!(ran >= 18, "only {ran} commands");
+    assert!(ran >= 32, "only {ran} commands");
 }
 
 #[tokio::test(flavor = "multi_thread")]
