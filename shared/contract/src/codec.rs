@@ -8,6 +8,8 @@ use crate::error::{ApiError, ErrorCode};
 
 /// The largest request body and reply, in bytes.
 pub const MAX_BODY_BYTES: usize = 768 * 1024;
+/// Lists and maps may be nested so deeply in a body, in both formats; for JSON it is the bound of its reader.
+const MAX_DEPTH: usize = 128;
 /// The fields whose keys are the caller's: an error names them and nothing below.
 const FREE_FORM: [&str; 2] = ["labels", "response_schema"];
 /// A longer key is no name of a field.
@@ -72,6 +74,7 @@ impl Format {
             Self::MessagePack => {
                 let body = if body.is_empty() { &[0x80][..] } else { body };
                 let mut reader = rmp_serde::Deserializer::from_read_ref(body).with_human_readable();
+                reader.set_max_depth(MAX_DEPTH);
                 serde_path_to_error::deserialize(&mut reader).map_err(|e| bad_field(&e))
             }
         }
@@ -148,6 +151,9 @@ fn without_content(reason: &str) -> String {
         let kind = found.split([':', '`', '"']).next().unwrap_or_default().trim();
         let expected = expected.split(" at line ").next().unwrap_or(expected);
         return format!("{kind}, expected {expected}");
+    }
+    if reason.starts_with("recursion limit exceeded") || reason.starts_with("depth limit exceeded") {
+        return format!("nested too deeply: a body has at most {MAX_DEPTH} levels");
     }
     // Without an expectation serde names fields of ours, in backticks, and quotes nothing.
     let reason = reason.split('"').next().unwrap_or_default();

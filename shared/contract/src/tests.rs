@@ -129,6 +129,21 @@ fn what_is_wrong_in_a_schema_is_not_told() {
 }
 
 #[test]
+fn both_formats_are_nested_equally_deeply() {
+    let submit = |levels: usize| {
+        let schema = (0..levels).fold(serde_json::Value::Null, |inner, _| serde_json::json!([inner]));
+        serde_json::json!({"generation": {"response_schema": schema}})
+    };
+    for format in [Format::Json, Format::MessagePack] {
+        let decode = |levels| format.decode::<SubmitRun>(&format.encode(&submit(levels)).unwrap());
+        assert!(decode(100).is_ok(), "{format:?}");
+        let error = decode(200).unwrap_err();
+        assert_eq!(error.code, ErrorCode::BadRequest, "{format:?}");
+        assert!(error.message.contains("nested too deeply"), "{format:?}: {error}");
+    }
+}
+
+#[test]
 fn message_pack_has_the_same_keys_and_texts_as_json() {
     let request: CancelRuns = Format::Json
         .decode(br#"{"run_id":"0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d3e","actor":{"id":"me","kind":"person"}}"#)
