@@ -118,7 +118,7 @@ fn text(error: impl Display) -> String {
 }
 
 /// The name of a worker that was given none: the instance's, in the letters that a subject can hold.
-fn worker_id(instance: &str) -> Result<WorkerId, String> {
+pub(crate) fn worker_id(instance: &str) -> Result<WorkerId, String> {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' };
     // The end is what tells instances of one host apart.
     let tail: Vec<char> = instance.chars().map(plain).rev().take(64).collect();

@@ -14,7 +14,8 @@ pub use async_nats;
 
 pub use connection::{Bus, ConnectOptions, PendingAck};
 pub use consumers::{
-    PullConsumer, ensure_intake_consumer, ensure_pool_consumer, intake_consumer_config, pool_consumer_config,
+    PullConsumer, compare_consumer, ensure_intake_consumer, ensure_pool_consumer, intake_consumer_config,
+    pool_consumer_config,
 };
 pub use control::ControlSignals;
 pub use error::BusError;

@@ -15,6 +15,7 @@ mod bad_input;
 mod compose;
 mod conversation;
 mod crashes;
+mod doctor;
 mod events;
 mod journal;
 mod limits;
