@@ -223,8 +223,7 @@ impl Config {
             return invalid("worker.models", "must name at least one model; leave it out to serve all");
         }
         if self.instance.is_empty() {
-            let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-            self.instance = format!("{host}-{}", crate::random::name::<4>()?);
+            self.instance = format!("{}-{}", crate::host(), crate::random::name::<4>()?);
         }
         Ok(self)
     }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
+use futures::StreamExt;
+use laneway_contract::ServiceName;
 use laneway_tests::stack::{Stack, binary};
 use serde_json::Value;
 
@@ -50,4 +52,39 @@ async fn provision_shows_consumers_with_their_state_and_alters_none() {
     }
     let kept = intake.consumer_info("scheduler").await.unwrap();
     assert_eq!(kept.config.ack_wait, Duration::from_secs(5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_says_what_it_cannot_see_and_knows_instances() {
+    let mut stack = Stack::start("").await;
+    let (code, text) = laneway(&stack, "x", &["doctor"]);
+    assert!(text.trim_end().ends_with("nothing is wrong; UNKNOWN: sync"), "{text}");
+    assert_eq!(code, Some(0), "{text}");
+
+    let is_here = |stack: &Stack, instance: &str, service: ServiceName| {
+        laneway(stack, instance, &["doctor", "--ready", service.as_str(), "--here"]).0
+    };
+    for service in [ServiceName::SessionStore, ServiceName::Scheduler, ServiceName::FlightRecorder] {
+        assert_eq!(is_here(&stack, "x", service), Some(0), "{service}");
+    }
+    assert_eq!(is_here(&stack, "worker-a", ServiceName::Worker), Some(0));
+    assert_eq!(is_here(&stack, "worker-b", ServiceName::Worker), Some(5));
+
+    // One scheduler leads, and both are there.
+    let inbox = stack.bus.client().new_inbox();
+    let mut answers = stack.bus.subscribe(inbox.clone()).await.unwrap();
+    let ping = "$SRV.PING.laneway-scheduler";
+    stack.bus.client().publish_with_reply(ping, inbox, "".into()).await.unwrap();
+    let mut groups = Vec::new();
+    while let Ok(Some(answer)) = tokio::time::timeout(Duration::from_secs(1), answers.next()).await {
+        let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
+        groups.push(answer["metadata"]["queue_group"].as_str().unwrap().to_owned());
+    }
+    groups.sort();
+    assert!(groups.len() == 3 && groups[0].starts_with("leader-") && groups[1..] == ["scheduler"; 2], "{groups:?}");
+
+    for name in ["scheduler-a", "scheduler-b"] {
+        stack.kill9(name).await;
+    }
+    assert_eq!(is_here(&stack, "x", ServiceName::Scheduler), Some(5));
 }
