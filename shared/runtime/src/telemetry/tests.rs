@@ -238,6 +238,41 @@ fn a_wrong_traceparent_is_no_link() {
     }
 }
 
+#[test]
+fn variables_switch_the_export_on_and_off() {
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318");
+    let cases: [(&[(&str, &str)], bool); 9] = [
+        (&[], false),
+        (&[endpoint], true),
+        (&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:4318/v1/traces")], true),
+        (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "")], false),
+        (&[endpoint, ("OTEL_TRACES_EXPORTER", "none")], false),
+        (&[endpoint, ("OTEL_TRACES_EXPORTER", "")], true),
+        (&[endpoint, ("OTEL_TRACES_EXPORTER", "console, otlp")], true),
+        (&[endpoint, ("OTEL_SDK_DISABLED", "True")], false),
+        (&[endpoint, ("OTEL_SDK_DISABLED", "false")], true),
+    ];
+    for (variables, exports) in cases {
+        let variable = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+        assert_eq!(export::asks_for_export(variable), exports, "{variables:?}");
+    }
+}
+
+#[test]
+fn a_service_is_called_as_the_variables_say() {
+    use opentelemetry::{Key, KeyValue};
+    use opentelemetry_sdk::Resource;
+
+    for (found, expected) in
+        [("unknown_service", "laneway-worker"), ("unknown_service:laneway", "laneway-worker"), ("mine", "mine")]
+    {
+        let attributes = [KeyValue::new("service.name", found), KeyValue::new("deployment.environment", "test")];
+        let resource = export::named("worker", Resource::builder_empty().with_attributes(attributes).build());
+        let value = |key: &'static str| resource.get(&Key::from_static_str(key)).unwrap().to_string();
+        assert_eq!((value("service.name"), value("deployment.environment")), (expected.into(), "test".into()));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn spans_arrive_at_a_collector_over_grpc() {
     use opentelemetry_otlp::WithExportConfig;
