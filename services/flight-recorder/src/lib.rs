@@ -11,7 +11,7 @@
 //! | [`hash`] | the chain from event to event |
 //! | [`place`] | where in the journal an event has its origin, as headers |
 //! | [`recorder`] | the service |
-//! | `trace` | the span of a session that has ended |
+//! | `trace` | the spans of runs and sessions that have ended |
 //! | [`mod@verify`] | looks for missing, altered and reordered events |
 
 pub mod event;

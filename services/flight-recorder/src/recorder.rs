@@ -129,12 +129,14 @@ struct Writer<'a> {
     /// The sequence and the hash of the last event that was published.
     sequence: u64,
     hash: EventHash,
+    /// The sequence of the last event that is stored, as far as is known.
+    acknowledged: u64,
     in_flight: FuturesOrdered<BoxFuture<'static, Result<Done, Interrupted>>>,
 }
 
 /// What has been stored.
 enum Done {
-    Event,
+    Event(u64),
     Frame(Position, Timestamp),
 }
 
@@ -190,9 +192,19 @@ impl Recorder {
 
     /// Writes behind the last stored event until a stop is requested, or until it is not known how the stream ends.
     async fn record(&self, shutdown: &Shutdown) -> Result<(), Interrupted> {
+        let mut connections = self.bus.connections();
+        connections.mark_unchanged();
         let Some(tip) = shutdown.unless_requested(self.tip()).await else { return Ok(()) };
         let tip = tip?;
         let from = tip.place.map_or(Position::START, |place| place.position_before());
+        // What was recorded before and is lost is behind again.
+        self.lag.send_if_modified(|lag| {
+            let is_lost = lag.recorded.number > from.number;
+            if is_lost {
+                lag.recorded = from;
+            }
+            is_lost
+        });
         tracing::debug!(sequence = tip.sequence, frame = from.number, "writing behind");
         let journal = self.bus.prefix().stream(Stream::Journal);
         let mut follower = Follower::<Event>::new(self.bus.client().clone(), &journal, from);
@@ -211,7 +223,10 @@ impl Recorder {
                     }
                 }
                 Some(done) = writer.in_flight.next() => writer.take(done)?,
-                _ = measure.tick() => self.measure(&journal, &mut logged).await,
+                // IMPORTANT: a server that was killed has lost the last events that it acknowledged, because FLIGHT is
+                // persisted behind the acknowledgement.
+                Ok(()) = connections.changed() => return Err(Interrupted::Again("connected again".to_owned())),
+                _ = measure.tick() => self.measure(&journal, writer.acknowledged, &mut logged).await?,
             }
         }
     }
@@ -236,10 +251,16 @@ impl Recorder {
         Ok(Tip { sequence, hash: EventHash::of(&message.payload), place: Some(place) })
     }
 
-    async fn measure(&self, journal: &str, logged: &mut Instant) {
+    /// Measures the lag, and whether FLIGHT still holds what it has acknowledged: a stream may lose its last messages
+    /// while this connection stays, as when another server of a cluster leads it.
+    async fn measure(&self, journal: &str, acknowledged: u64, logged: &mut Instant) -> Result<(), Interrupted> {
         // Without an answer nothing is known, which the follower finds out by itself.
-        let Ok(Ok(stream)) = timeout(MEASURE, self.bus.jetstream().get_stream(journal)).await else { return };
-        let end = stream.cached_info().state.last_sequence;
+        let (Some(end), Some(stored)) = (self.last_of(journal).await, self.last_of(&self.flight).await) else {
+            return Ok(());
+        };
+        if stored < acknowledged {
+            return Err(Interrupted::Again(format!("FLIGHT ends at {stored} and has acknowledged {acknowledged}")));
+        }
         self.lag.send_modify(|lag| {
             lag.frames = end.saturating_sub(lag.recorded.number);
             lag.behind_ms = if lag.frames == 0 { 0 } else { wall_now().millis_since(lag.time) };
@@ -249,13 +270,19 @@ impl Recorder {
             *logged = Instant::now();
             tracing::info!(recorded = recorded.number, frames, behind_ms, "behind the journal");
         }
+        Ok(())
+    }
+
+    async fn last_of(&self, stream: &str) -> Option<u64> {
+        let stream = timeout(MEASURE, self.bus.jetstream().get_stream(stream)).await.ok()?.ok()?;
+        Some(stream.cached_info().state.last_sequence)
     }
 }
 
 impl<'a> Writer<'a> {
     fn behind(recorder: &'a Recorder, tip: Tip, frame: FrameHash) -> Self {
         let Tip { sequence, hash, place: stored } = tip;
-        Self { recorder, stored, frame, sequence, hash, in_flight: FuturesOrdered::new() }
+        Self { recorder, stored, frame, sequence, hash, acknowledged: sequence, in_flight: FuturesOrdered::new() }
     }
 
     /// Publishes what is not stored of a frame, as many at a time as may be in flight.
@@ -285,7 +312,7 @@ impl<'a> Writer<'a> {
             let pending = pending.map_err(|error| Interrupted::Again(error.to_string()))?;
             let stored = async move {
                 match pending.stored().await {
-                    Ok(sequence) if sequence == expected => Ok(Done::Event),
+                    Ok(sequence) if sequence == expected => Ok(Done::Event(sequence)),
                     Ok(sequence) => Err(Interrupted::Again(format!("event {expected} is stored as {sequence}"))),
                     Err(error) => Err(Interrupted::Again(format!("event {expected}: {error}"))),
                 }
@@ -308,9 +335,12 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn take(&self, done: Result<Done, Interrupted>) -> Result<(), Interrupted> {
-        if let Done::Frame(position, time) = done? {
-            self.recorder.lag.send_modify(|lag| (lag.recorded, lag.time) = (position, time));
+    fn take(&mut self, done: Result<Done, Interrupted>) -> Result<(), Interrupted> {
+        match done? {
+            Done::Event(sequence) => self.acknowledged = sequence,
+            Done::Frame(position, time) => {
+                self.recorder.lag.send_modify(|lag| (lag.recorded, lag.time) = (position, time));
+            }
         }
         Ok(())
     }

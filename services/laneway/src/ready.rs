@@ -7,50 +7,109 @@ use futures::stream::StreamExt;
 use laneway_bus::async_nats::Subscriber;
 use laneway_bus::{Bus, BusError};
 use laneway_contract::{ANNOUNCE_MS, Announcement, Family, Format, ServiceName};
+use laneway_runtime::config::Config;
+
+use crate::services;
 
 /// How long answers to a ping are collected. On a healthy network they come within milliseconds.
 const PING: Duration = Duration::from_millis(500);
 /// Each worker announces itself once in this time, with something to spare.
 const ANNOUNCE: Duration = Duration::from_millis(2 * ANNOUNCE_MS);
 
-/// Whether at least one instance of the service is there.
+/// Whether the service does its work in the deployment: at least one instance is there, and of the schedulers one leads.
 pub(crate) async fn is_ready(bus: &Bus, service: ServiceName) -> Result<bool, BusError> {
     match service {
-        ServiceName::SessionStore | ServiceName::Scheduler | ServiceName::FlightRecorder => {
-            Ok(instances(bus, service, true).await? > 0)
-        }
-        ServiceName::Worker => {
-            let mut announcements = bus.subscribe(bus.prefix().all(Family::Workers)).await?;
-            let heard = tokio::time::timeout(ANNOUNCE, next(&mut announcements)).await;
-            Ok(heard.is_ok_and(|worker| worker.is_some_and(|worker| worker.slots > 0)))
-        }
+        ServiceName::SessionStore | ServiceName::FlightRecorder => any(bus, service, |_| true).await,
+        ServiceName::Scheduler => any(bus, service, Answer::leads).await,
+        ServiceName::Worker => any_worker(bus, |_| true).await,
     }
 }
 
-/// How many instances of a service answer; with `first_only`, at most one is waited for.
-pub(crate) async fn instances(bus: &Bus, service: ServiceName, first_only: bool) -> Result<usize, BusError> {
-    let name = format!("{}-{service}", bus.prefix().as_str());
-    let inbox = bus.client().new_inbox();
-    let mut replies = bus.subscribe(inbox.clone()).await?;
-    let ping = bus.client().publish_with_reply(format!("$SRV.PING.{name}"), inbox, bytes::Bytes::new());
-    ping.await.map_err(BusError::Publish)?;
+/// Whether an instance on this host is there, also a scheduler that stands by. A worker is known by its name, which is the
+/// configured one or begins with the host's.
+pub(crate) async fn is_here(bus: &Bus, service: ServiceName, config: &Config) -> Result<bool, BusError> {
+    let host = laneway_runtime::host();
+    match service {
+        ServiceName::SessionStore | ServiceName::Scheduler | ServiceName::FlightRecorder => {
+            any(bus, service, |answer| answer.host == host).await
+        }
+        ServiceName::Worker => any_worker(bus, |worker| services::is_own_worker(config, &worker.worker_id)).await,
+    }
+}
+
+/// What an instance says of itself.
+#[derive(Debug, Default)]
+struct Answer {
+    id: String,
+    host: String,
+    group: String,
+}
+
+impl Answer {
+    fn read(body: &[u8]) -> Option<Self> {
+        let answer: serde_json::Value = serde_json::from_slice(body).ok()?;
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let metadata = &answer["metadata"];
+        Some(Self { id: text(&answer["id"]), host: text(&metadata["host"]), group: text(&metadata["queue_group"]) })
+    }
+
+    fn leads(&self) -> bool {
+        self.group.starts_with("leader-")
+    }
+}
+
+async fn any(bus: &Bus, service: ServiceName, is_meant: impl Fn(&Answer) -> bool) -> Result<bool, BusError> {
+    let mut answers = ping(bus, service).await?;
+    let found = async {
+        while let Some(answer) = next_answer(&mut answers).await {
+            if is_meant(&answer) {
+                return true;
+            }
+        }
+        false
+    };
+    Ok(tokio::time::timeout(PING, found).await.unwrap_or_default())
+}
+
+async fn any_worker(bus: &Bus, is_meant: impl Fn(&Announcement) -> bool) -> Result<bool, BusError> {
+    let mut announcements = bus.subscribe(bus.prefix().all(Family::Workers)).await?;
+    let found = async {
+        while let Some(worker) = next(&mut announcements).await {
+            if worker.slots > 0 && is_meant(&worker) {
+                return true;
+            }
+        }
+        false
+    };
+    Ok(tokio::time::timeout(ANNOUNCE, found).await.unwrap_or_default())
+}
+
+/// How many instances of a service answer.
+pub(crate) async fn instances(bus: &Bus, service: ServiceName) -> Result<usize, BusError> {
+    let mut answers = ping(bus, service).await?;
     let mut ids = BTreeSet::new();
     let collect = async {
-        while let Some(reply) = replies.next().await {
-            // With nobody there, NATS itself answers at once and without a body.
-            let Ok(answer) = serde_json::from_slice::<serde_json::Value>(&reply.payload) else { break };
-            // A leading scheduler answers once for each of its micro services.
-            ids.insert(
-                answer["metadata"]["instance"].as_str().or(answer["id"].as_str()).unwrap_or_default().to_owned(),
-            );
-            if first_only {
-                break;
-            }
+        while let Some(answer) = next_answer(&mut answers).await {
+            ids.insert(answer.id);
         }
     };
     // No answer in this time is an answer: what was collected counts.
     tokio::time::timeout(PING, collect).await.unwrap_or_default();
     Ok(ids.len())
+}
+
+async fn ping(bus: &Bus, service: ServiceName) -> Result<Subscriber, BusError> {
+    let name = format!("{}-{service}", bus.prefix().as_str());
+    let inbox = bus.client().new_inbox();
+    let answers = bus.subscribe(inbox.clone()).await?;
+    let ping = bus.client().publish_with_reply(format!("$SRV.PING.{name}"), inbox, bytes::Bytes::new());
+    ping.await.map_err(BusError::Publish)?;
+    Ok(answers)
+}
+
+/// None when nobody is there, which NATS itself says, at once and without a body.
+async fn next_answer(answers: &mut Subscriber) -> Option<Answer> {
+    Answer::read(&answers.next().await?.payload)
 }
 
 /// The workers that announce themselves.

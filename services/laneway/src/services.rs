@@ -117,8 +117,16 @@ fn text(error: impl Display) -> String {
     error.to_string()
 }
 
+/// Whether a worker is the one that is configured here, or was given no name on this host.
+pub(crate) fn is_own_worker(config: &Config, found: &WorkerId) -> bool {
+    let configured = config.worker.worker_id.clone().or_else(|| worker_id(&config.instance).ok());
+    let without_random = |id: &WorkerId| id.as_str().rsplit_once('-').map(|(host, _)| host.to_owned());
+    let of_host = worker_id(&format!("{}-00000000", laneway_runtime::host())).ok();
+    configured.as_ref() == Some(found) || of_host.is_some_and(|id| without_random(&id) == without_random(found))
+}
+
 /// The name of a worker that was given none: the instance's, in the letters that a subject can hold.
-fn worker_id(instance: &str) -> Result<WorkerId, String> {
+pub(crate) fn worker_id(instance: &str) -> Result<WorkerId, String> {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' };
     // The end is what tells instances of one host apart.
     let tail: Vec<char> = instance.chars().map(plain).rev().take(64).collect();

@@ -9,13 +9,14 @@ use futures::stream::FuturesUnordered;
 use laneway_bus::async_nats::HeaderMap;
 use laneway_bus::async_nats::jetstream::{AckKind, Message};
 use laneway_bus::{Bus, CONTENT_TYPE, PullConsumer, Refusal, TRACEPARENT, ensure_intake_consumer, header};
-use laneway_contract::{ApiError, ArtifactId, ErrorCode, Format, MAX_BODY_BYTES, RunId, Subject, SubmitRun};
+use laneway_contract::{ApiError, Artifact, ArtifactId, ErrorCode, Format, MAX_BODY_BYTES, RunId, Subject, SubmitRun};
 use laneway_engine::Command;
 use serde::Serialize;
 use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::desk::Desk;
+use crate::edge::Edge;
 use crate::endpoints::intake_submit;
 
 /// Messages that are asked for at a time, and that are under way at most.
@@ -44,7 +45,10 @@ enum Verdict {
 /// A dead letter. Without content: that is in the artifact.
 #[derive(Debug, Serialize)]
 struct DeadLetter<'a> {
+    /// None when the body is too large to be kept.
     artifact_id: Option<ArtifactId>,
+    /// The keyed hash of the body, kept or not.
+    content_hash: ArtifactId,
     code: ErrorCode,
     message: &'a str,
     size: usize,
@@ -210,28 +214,32 @@ async fn reject(bus: &Bus, desk: &Desk, message: &Message, place: Place, error: 
 }
 
 async fn dead_letter(bus: &Bus, desk: &Desk, message: &Message, place: Place, error: &ApiError) -> Result<(), String> {
-    let body: Bytes = message.payload.clone();
-    let size = body.len();
-    let artifact_id = if size <= MAX_KEPT_BYTES {
-        // Its own type may be what was wrong with it.
-        let artifact = desk.edge().artifact(body, "application/octet-stream");
-        let id = artifact.id;
+    let (artifact, letter) = letter(desk.edge(), message.payload.clone(), place.stream_seq, error);
+    if let Some(artifact) = artifact {
         match desk.decide(Command::Put(Box::new(artifact)), |_| Ok(())).await {
-            Ok(_) => Some(id),
+            Ok(_) => {}
             Err(Refusal::Error(error)) => return Err(error.to_string()),
             Err(Refusal::Silent) => return Err("the leadership ended".to_owned()),
         }
-    } else {
-        None
-    };
-    let stream_seq = place.stream_seq;
-    let letter = DeadLetter { artifact_id, code: error.code, message: &error.message, size, stream_seq };
+    }
     let letter = serde_json::to_vec(&letter).map_err(|error| error.to_string())?;
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, Format::Json.content_type());
     bus.publish_stored(&Subject::Rejects, headers, letter.into()).await.map_err(|error| error.to_string())?;
-    tracing::info!(stream_seq, code = %error.code, "a submit of the intake was refused");
+    tracing::info!(stream_seq = place.stream_seq, code = %error.code, "a submit of the intake was refused");
     Ok(())
+}
+
+/// The letter about a refused body, and the body as an artifact where it can be kept.
+fn letter<'a>(edge: &Edge, body: Bytes, stream_seq: u64, error: &'a ApiError) -> (Option<Artifact>, DeadLetter<'a>) {
+    let size = body.len();
+    // Its own type may be what was wrong with it.
+    let artifact = edge.artifact(body, "application/octet-stream");
+    let content_hash = artifact.id;
+    let kept = (size <= MAX_KEPT_BYTES).then_some(artifact);
+    let artifact_id = kept.as_ref().map(|artifact| artifact.id);
+    let letter = DeadLetter { artifact_id, content_hash, code: error.code, message: &error.message, size, stream_seq };
+    (kept, letter)
 }
 
 #[cfg(test)]

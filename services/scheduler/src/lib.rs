@@ -27,8 +27,8 @@ mod replica;
 mod room;
 mod waiters;
 
-use laneway_bus::{Bus, BusError};
-use laneway_contract::{Catalog, Limits};
+use laneway_bus::{Bus, BusError, Service};
+use laneway_contract::{Catalog, Limits, ServiceName};
 use laneway_journal::Fault;
 use laneway_runtime::Shutdown;
 
@@ -70,5 +70,9 @@ pub enum SchedulerError {
 
 /// Runs a scheduler until `shutdown` is requested, or something ends it. Any number may run: one leads.
 pub async fn run(bus: Bus, config: SchedulerConfig, shutdown: Shutdown) -> Result<(), SchedulerError> {
-    leader::run(bus, config, shutdown).await
+    // Answers what `nats micro` asks, also while another leads: a scheduler that stands by does its part.
+    let standing = Service::start(&bus, ServiceName::Scheduler, "scheduler", Vec::new()).await?;
+    let ended = leader::run(bus, config, shutdown).await;
+    standing.stop().await;
+    ended
 }

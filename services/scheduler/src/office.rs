@@ -18,6 +18,8 @@ const RETRY: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(crate) struct Office {
     close: CloseOnDrop,
+    /// Requested when no request can arrive any more.
+    closed: Shutdown,
     task: JoinHandle<()>,
 }
 
@@ -31,11 +33,13 @@ impl Drop for CloseOnDrop {
 }
 
 impl Office {
-    /// Opens in the background. The queue group carries the epoch, so that a frozen or deposed leader takes no request away.
-    pub(crate) fn open(context: Context, epoch: Epoch, gate: Gate) -> Self {
-        let close = Shutdown::new();
-        let task = laneway_runtime::spawn("office", keep_open(context, epoch, gate, close.clone()));
-        Self { close: CloseOnDrop(close), task }
+    /// Opens in the background, after `before` has closed. The queue group carries the epoch, so that a frozen or deposed
+    /// leader takes no request away.
+    pub(crate) fn open(context: Context, epoch: Epoch, gate: Gate, before: Option<Self>) -> Self {
+        let (close, closed) = (Shutdown::new(), Shutdown::new());
+        let before = before.map(|office| office.closed.clone());
+        let open = keep_open(context, epoch, gate, close.clone(), before, CloseOnDrop(closed.clone()));
+        Self { close: CloseOnDrop(close), closed, task: laneway_runtime::spawn("office", open) }
     }
 
     /// Takes no new requests. The task ends when those that are here are answered.
@@ -45,11 +49,24 @@ impl Office {
     }
 }
 
-async fn keep_open(context: Context, epoch: Epoch, gate: Gate, close: Shutdown) {
+async fn keep_open(
+    context: Context,
+    epoch: Epoch,
+    gate: Gate,
+    close: Shutdown,
+    before: Option<Shutdown>,
+    closed: CloseOnDrop,
+) {
+    if let Some(before) = before {
+        // IMPORTANT: a request goes to each queue group, so with both open it would be taken twice.
+        before.requested().await;
+    }
     let Some(service) = close.unless_requested(start(&context.bus, &context, epoch, gate)).await else { return };
     tracing::info!(epoch, "answers as the leader");
     close.unless_requested(Box::pin(intake::take(&context.bus, &context.desk))).await;
-    service.stop().await;
+    let service = service.close().await;
+    drop(closed);
+    service.answered().await;
 }
 
 async fn start(bus: &Bus, context: &Context, epoch: Epoch, gate: Gate) -> Service {

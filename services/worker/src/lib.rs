@@ -23,4 +23,4 @@ mod serving;
 mod slots;
 
 pub use config::WorkerConfig;
-pub use run::{WorkerError, run};
+pub use run::{WorkerError, pool, run};

@@ -87,6 +87,11 @@ pub async fn run(bus: Bus, config: WorkerConfig, shutdown: Shutdown) -> Result<(
     }
 }
 
+/// The pool of a worker with this configuration and the API keys of this process.
+pub fn pool(config: &WorkerConfig) -> Result<PoolId, WorkerError> {
+    Ok(Serving::pool(config, &environment)?)
+}
+
 /// Waits for running attempts; cuts off those that take too long, and waits for their reports.
 async fn drain(worker: &Worker) {
     if tokio::time::timeout(worker.config.drain, worker.slots.all_free()).await.is_err() {

@@ -48,14 +48,22 @@ pub(crate) struct Serving {
 impl Serving {
     /// Builds the providers that the configuration asks for, or all that can be called.
     pub(crate) fn new(config: &WorkerConfig, env: ReadEnv<'_>) -> Result<Self, ServingError> {
-        let (providers, mut models) = match &config.models {
+        let (providers, models) = match &config.models {
             Some(models) => named(models, &config.catalog, env)?,
             None => all_usable(&config.catalog, env)?,
         };
-        models.sort_unstable();
-        models.dedup();
+        let models = sorted(models);
         let pool = config.pool.clone().unwrap_or_else(|| pool_of(&models));
         Ok(Self { providers, models, pool })
+    }
+
+    /// The pool of such a worker, also where its models cannot be called from here.
+    pub(crate) fn pool(config: &WorkerConfig, env: ReadEnv<'_>) -> Result<PoolId, ServingError> {
+        match (&config.pool, &config.models) {
+            (Some(pool), _) => Ok(pool.clone()),
+            (None, Some(models)) => Ok(pool_of(&sorted(models.clone()))),
+            (None, None) => Ok(Self::new(config, env)?.pool),
+        }
     }
 
     /// The provider of a model.
@@ -99,6 +107,12 @@ fn all_usable(catalog: &Catalog, env: ReadEnv<'_>) -> Result<Built, ServingError
     Ok((providers, models))
 }
 
+fn sorted(mut models: Vec<String>) -> Vec<String> {
+    models.sort_unstable();
+    models.dedup();
+    models
+}
+
 /// A name that is the same wherever the same models are served.
 fn pool_of(models: &[String]) -> PoolId {
     let hash = blake3::hash(models.join("\n").as_bytes()).to_hex();
@@ -139,6 +153,17 @@ mod tests {
         let named = PoolId::parse("gpu").unwrap();
         let config = WorkerConfig { pool: Some(named.clone()), ..config(None) };
         assert_eq!(Serving::new(&config, &|_| None).unwrap().pool, named);
+    }
+
+    #[test]
+    fn a_pool_is_known_also_where_its_models_cannot_be_called() {
+        for models in [None, Some(&["echo/b", "echo/a"][..])] {
+            let config = config(models);
+            assert_eq!(Serving::pool(&config, &|_| None).unwrap(), Serving::new(&config, &|_| None).unwrap().pool);
+        }
+        let key = |_: &str| Some(SecretString::from("key"));
+        let elsewhere = config(Some(&["openai/gpt-5"]));
+        assert_eq!(Serving::pool(&elsewhere, &|_| None).unwrap(), Serving::new(&elsewhere, &key).unwrap().pool);
     }
 
     #[test]

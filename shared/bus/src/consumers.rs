@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::Config;
-use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy};
+use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, IntoConsumerConfig};
+use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::stream::ConsumerErrorKind;
 use laneway_contract::{DISPATCH_CLAIM_MS, PoolId, Stream, Subject};
 
+use crate::streams::{StreamDifference, compare};
 use crate::waiting::Waiting;
 use crate::{Bus, BusError};
 
@@ -66,6 +68,43 @@ pub async fn ensure_pool_consumer(bus: &Bus, pool: &PoolId) -> Result<PullConsum
 /// The consumer that the leader fetches submits from, made where it is missing.
 pub async fn ensure_intake_consumer(bus: &Bus) -> Result<PullConsumer, BusError> {
     ensure(bus, Stream::Intake, "scheduler", intake_consumer_config()).await
+}
+
+/// What differs in the consumer of a stream, which is never altered; none where it, or its stream, is not there.
+pub async fn compare_consumer(
+    bus: &Bus,
+    stream: Stream,
+    expected: &Config,
+) -> Result<Option<Vec<StreamDifference>>, BusError> {
+    let stream = bus.prefix().stream(stream);
+    let consumer = expected.durable_name.clone().unwrap_or_default();
+    let name = format!("{stream} > {consumer}");
+    let refused =
+        |reason: &dyn std::fmt::Display| BusError::Consumer { consumer: name.clone(), reason: reason.to_string() };
+    let handle = bus.jetstream().get_stream_no_info(&stream).await.map_err(|error| refused(&error))?;
+    let mut waiting = Waiting::new(format!("consumer {consumer} of stream {stream}"));
+    let mut found = loop {
+        match handle.consumer_info(&consumer).await {
+            Ok(info) => break info.config,
+            Err(error) => match error.kind() {
+                ConsumerInfoErrorKind::NotFound | ConsumerInfoErrorKind::StreamNotFound => return Ok(None),
+                ConsumerInfoErrorKind::JetStream(refusal) if refusal.code() == 404 => return Ok(None),
+                ConsumerInfoErrorKind::JetStream(refusal) if refusal.code() != 503 => return Err(refused(&refusal)),
+                ConsumerInfoErrorKind::InvalidName | ConsumerInfoErrorKind::Offline => return Err(refused(&error)),
+                ConsumerInfoErrorKind::JetStream(_)
+                | ConsumerInfoErrorKind::TimedOut
+                | ConsumerInfoErrorKind::NoResponders
+                | ConsumerInfoErrorKind::Request => waiting.after(&error).await,
+            },
+        }
+    };
+    let mut expected = expected.clone().into_consumer_config();
+    // What the server fills in.
+    expected.name.clone_from(&found.name);
+    if expected.max_waiting == 0 {
+        found.max_waiting = 0;
+    }
+    Ok(Some(compare(&name, &expected, &found)))
 }
 
 async fn ensure(bus: &Bus, stream: Stream, name: &str, config: Config) -> Result<PullConsumer, BusError> {

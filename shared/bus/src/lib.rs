@@ -14,11 +14,12 @@ pub use async_nats;
 
 pub use connection::{Bus, ConnectOptions, PendingAck};
 pub use consumers::{
-    PullConsumer, ensure_intake_consumer, ensure_pool_consumer, intake_consumer_config, pool_consumer_config,
+    PullConsumer, compare_consumer, ensure_intake_consumer, ensure_pool_consumer, intake_consumer_config,
+    pool_consumer_config,
 };
 pub use control::ControlSignals;
 pub use error::BusError;
 pub use headers::{CONTENT_TYPE, LEADER_EPOCH, TRACEPARENT, header};
 pub use request::RequestOptions;
-pub use service::{Gate, Incoming, MAX_INSIDE_BYTES, Refusal, Route, Service};
+pub use service::{Closed, Gate, Incoming, MAX_INSIDE_BYTES, Refusal, Route, Service};
 pub use streams::{StreamDifference, compare_streams, ensure_streams, stream_config};

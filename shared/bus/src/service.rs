@@ -41,6 +41,15 @@ pub(crate) const fn max_bytes(endpoint: Endpoint) -> usize {
 #[derive(Debug)]
 pub struct Service {
     stop: DropGuard,
+    /// One for each subscription.
+    takers: TaskTracker,
+    /// Those that answer.
+    tasks: TaskTracker,
+}
+
+/// A service that takes no requests any more.
+#[derive(Debug)]
+pub struct Closed {
     tasks: TaskTracker,
 }
 
@@ -89,29 +98,43 @@ impl Service {
         routes: Vec<Route>,
     ) -> Result<Self, BusError> {
         let stop = CancellationToken::new();
-        let tasks = TaskTracker::new();
+        let (takers, tasks) = (TaskTracker::new(), TaskTracker::new());
         let served = routes.into_iter().map(|route| Served::new(bus, route)).collect();
         let shared = Arc::new(Shared { bus: bus.clone(), gate, served, tasks: tasks.clone() });
         // Guarded from here on, so that a subscription that fails ends those before it.
-        let service = Self { stop: stop.clone().drop_guard(), tasks };
+        let service = Self { stop: stop.clone().drop_guard(), takers, tasks };
         for (index, served) in shared.served.iter().enumerate() {
             let subject = served.subject.clone();
             let requests = bus.client().queue_subscribe(subject.clone(), queue_group.to_owned()).await;
             let requests = requests.map_err(|source| BusError::Subscribe { subject, source })?;
             let serve = Arc::clone(&shared).serve_endpoint(index, requests, stop.clone());
-            laneway_runtime::spawn("endpoint", service.tasks.track_future(serve));
+            laneway_runtime::spawn("endpoint", service.takers.track_future(serve));
         }
         let identity = micro::Identity::new(bus, name, queue_group);
         let asked = micro::subscribe(bus, &identity).await?;
         let describe = micro::serve(Arc::clone(&shared), identity, asked, stop);
-        laneway_runtime::spawn("micro", service.tasks.track_future(describe));
+        laneway_runtime::spawn("micro", service.takers.track_future(describe));
         bus.flush().await?;
         Ok(service)
     }
 
     /// Ends the subscriptions, answers what has arrived, and waits for running handlers.
     pub async fn stop(self) {
+        self.close().await.answered().await;
+    }
+
+    /// Ends the subscriptions, and returns when no request can arrive any more. Running handlers go on.
+    pub async fn close(self) -> Closed {
         drop(self.stop);
+        self.takers.close();
+        self.takers.wait().await;
+        Closed { tasks: self.tasks }
+    }
+}
+
+impl Closed {
+    /// Waits until every request that has arrived is answered.
+    pub async fn answered(self) {
         self.tasks.close();
         self.tasks.wait().await;
     }

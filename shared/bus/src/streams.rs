@@ -8,6 +8,7 @@ use async_nats::jetstream::stream::{
     Compression, Config, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType,
 };
 use laneway_contract::{ATTEMPT_LEASE_MS, DISPATCH_CLAIM_MS, Family, MAX_QUEUED, Prefix, Stream, Subject};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::waiting::Waiting;
@@ -26,10 +27,10 @@ const DUPLICATE_WINDOW: Duration = Duration::from_mins(1);
 
 const _: () = assert!(DISPATCH_AGE.as_millis() as u64 > 2 * DISPATCH_CLAIM_MS);
 
-/// A setting in which a stream is not as it should be.
+/// A setting in which a stream or a consumer is not as it should be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StreamDifference {
-    /// The stream.
+    /// The stream; of a consumer, `STREAM > CONSUMER`.
     pub stream: String,
     /// The setting, as the server names it.
     pub setting: String,
@@ -121,7 +122,7 @@ pub async fn ensure_streams(bus: &Bus) -> Result<Vec<StreamDifference>, BusError
     for stream in Stream::ALL {
         let expected = stream_config(bus.prefix(), *stream, bus.replicas());
         let found = ensure(bus, &expected).await?;
-        differences.extend(compare(&expected, &found));
+        differences.extend(compare(&expected.name, &expected, &found));
     }
     for difference in &differences {
         tracing::warn!("stream {difference}");
@@ -137,7 +138,7 @@ pub async fn compare_streams(bus: &Bus) -> Result<(Vec<Stream>, Vec<StreamDiffer
         let mut waiting = Waiting::new(format!("stream {}", expected.name));
         loop {
             match look(bus, &expected).await {
-                Ok(Some(found)) => break differences.extend(compare(&expected, &found)),
+                Ok(Some(found)) => break differences.extend(compare(&expected.name, &expected, &found)),
                 Ok(None) => break missing.push(*stream),
                 Err(Obstacle::Lasting(error)) => return Err(error),
                 Err(Obstacle::Passing(reason)) => waiting.after(&reason).await,
@@ -222,8 +223,8 @@ fn refused(expected: &Config, reason: &impl ToString) -> BusError {
 }
 
 /// The settings that differ. Texts for the operator and what the server adds to the metadata are not settings.
-fn compare(expected: &Config, found: &Config) -> Vec<StreamDifference> {
-    let settings = |config: &Config| match serde_json::to_value(config) {
+pub(crate) fn compare<C: Serialize>(name: &str, expected: &C, found: &C) -> Vec<StreamDifference> {
+    let settings = |config: &C| match serde_json::to_value(config) {
         Ok(Value::Object(settings)) => settings,
         _ => serde_json::Map::new(),
     };
@@ -239,11 +240,11 @@ fn compare(expected: &Config, found: &Config) -> Vec<StreamDifference> {
         |settings: &serde_json::Map<_, Value>, name: &String| settings.get(name).cloned().unwrap_or(Value::Null);
     names
         .into_iter()
-        .map(|name| StreamDifference {
-            stream: expected.name.clone(),
-            found: value(&found_settings, &name),
-            expected: value(&expected_settings, &name),
-            setting: name,
+        .map(|setting| StreamDifference {
+            stream: name.to_owned(),
+            found: value(&found_settings, &setting),
+            expected: value(&expected_settings, &setting),
+            setting,
         })
         .filter(|difference| difference.found != difference.expected)
         .collect()

@@ -252,3 +252,29 @@ async fn the_micro_protocol_describes_and_counts() {
     let _: laneway_bus::async_nats::service::Info = serde_json::from_value(info).unwrap();
     let _: laneway_bus::async_nats::service::PingResponse = serde_json::from_value(ping).unwrap();
 }
+
+#[tokio::test]
+async fn a_closed_service_takes_nothing_while_its_handlers_go_on() {
+    let server = Server::start();
+    let bus = server.bus().await;
+    let (entered, release) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (in_handler, released) = (Arc::clone(&entered), Arc::clone(&release));
+    let hold = move |incoming: Incoming<Ask>| {
+        let (entered, release) = (Arc::clone(&in_handler), Arc::clone(&released));
+        async move {
+            entered.add_permits(1);
+            release.acquire().await.unwrap().forget();
+            Ok::<_, Refusal>(incoming.body)
+        }
+    };
+    let service = serve(&bus, vec![Route::new(Endpoint::Status, hold)]).await;
+    let close = async {
+        within(entered.acquire()).await.unwrap().forget();
+        let closed = within(service.close()).await;
+        assert!(within(bus.client().request("laneway.status", "{}".into())).await.is_err());
+        release.add_permits(1);
+        within(closed.answered()).await;
+    };
+    let (reply, ()) = tokio::join!(send(&bus, None, b"{\"text\":\"a\"}".to_vec()), close);
+    assert_eq!(Format::Json.decode::<Ask>(&reply.payload).unwrap().text, "a");
+}

@@ -2,11 +2,18 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
 
 use crate::error::{ApiError, ErrorCode};
 
 /// The largest request body and reply, in bytes.
 pub const MAX_BODY_BYTES: usize = 768 * 1024;
+/// Lists and maps may be nested so deeply in a body, in both formats; for JSON it is the bound of its reader.
+const MAX_DEPTH: usize = 128;
+/// The fields whose keys are the caller's: an error names them and nothing below.
+const FREE_FORM: [&str; 2] = ["labels", "response_schema"];
+/// A longer key is no name of a field.
+const MAX_FIELD_NAME_BYTES: usize = 64;
 
 /// How a body on the wire is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +74,7 @@ impl Format {
             Self::MessagePack => {
                 let body = if body.is_empty() { &[0x80][..] } else { body };
                 let mut reader = rmp_serde::Deserializer::from_read_ref(body).with_human_readable();
+                reader.set_max_depth(MAX_DEPTH);
                 serde_path_to_error::deserialize(&mut reader).map_err(|e| bad_field(&e))
             }
         }
@@ -98,34 +106,56 @@ pub fn too_large(bytes: usize) -> ApiError {
 }
 
 fn bad_field<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> ApiError {
-    let path = error.path().to_string();
+    let path = path_without_content(error.path());
     let reason = error.inner().to_string();
-    let name = reason.split('`').nth(1).unwrap_or_default().to_owned();
-    if reason.starts_with("unknown field") {
-        let path = if path == "." || path.ends_with(&name) {
-            path.trim_start_matches('.').to_owned()
-        } else {
-            format!("{path}.{name}")
-        };
-        let path = if path.is_empty() { name } else { path };
-        return ApiError::new(
-            ErrorCode::UnknownField,
-            format!("unknown field {path}: see docs/protocol.md for the fields of this request"),
-        )
-        .with_details(serde_json::json!({"path": path}));
-    }
-    ApiError::new(ErrorCode::BadRequest, format!("{path}: {}", without_content(&reason)))
-        .with_details(serde_json::json!({"path": path}))
+    let (code, message) = if reason.starts_with("unknown field") {
+        let message = format!("unknown field {path}: see docs/protocol.md for the fields of this request");
+        (ErrorCode::UnknownField, message)
+    } else {
+        (ErrorCode::BadRequest, format!("{path}: {}", without_content(&reason)))
+    };
+    ApiError::new(code, message).with_details(serde_json::json!({"path": path}))
 }
 
-/// What serde quotes of the caller's value could be content, so only the expectation is passed on.
-fn without_content(reason: &str) -> String {
-    for marker in [", expected ", ": expected "] {
-        if let Some((_, expected)) = reason.split_once(marker) {
-            let kind = reason.split([':', '`', '"']).next().unwrap_or_default().trim();
-            let expected = expected.split(" at line ").next().unwrap_or(expected);
-            return format!("{kind}, expected {expected}");
+/// Where in the body the error is, ending at the first key that could be content.
+fn path_without_content(path: &serde_path_to_error::Path) -> String {
+    let mut shown = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => shown.extend(["[", &index.to_string(), "]"]),
+            Segment::Map { key } if is_field_name(key) => {
+                if !shown.is_empty() {
+                    shown.push('.');
+                }
+                shown.push_str(key);
+                if FREE_FORM.contains(&key.as_str()) {
+                    break;
+                }
+            }
+            Segment::Map { .. } | Segment::Enum { .. } | Segment::Unknown => break,
         }
     }
+    if shown.is_empty() { ".".to_owned() } else { shown }
+}
+
+/// An unknown field is named when its name looks like one.
+fn is_field_name(key: &str) -> bool {
+    (1..=MAX_FIELD_NAME_BYTES).contains(&key.len())
+        && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+/// What serde quotes of the caller's value could be content, so only the kind of the error and the expectation are passed on.
+fn without_content(reason: &str) -> String {
+    // IMPORTANT: the last one: what is quoted before it may hold the same words, and what is expected quotes no value.
+    if let Some((found, expected)) = reason.rsplit_once(", expected ") {
+        let kind = found.split([':', '`', '"']).next().unwrap_or_default().trim();
+        let expected = expected.split(" at line ").next().unwrap_or(expected);
+        return format!("{kind}, expected {expected}");
+    }
+    if reason.starts_with("recursion limit exceeded") || reason.starts_with("depth limit exceeded") {
+        return format!("nested too deeply: a body has at most {MAX_DEPTH} levels");
+    }
+    // Without an expectation serde names fields of ours, in backticks, and quotes nothing.
+    let reason = reason.split('"').next().unwrap_or_default();
     reason.split(" at line ").next().unwrap_or(reason).to_owned()
 }

@@ -61,6 +61,88 @@ fn errors_name_the_path_and_quote_no_content() {
     assert!(Format::Json.decode::<GetStatus>(&[0xff, 0xfe]).is_err());
 }
 
+/// The error of a request in both formats, neither of which may hold the canary.
+fn refused<T: serde::de::DeserializeOwned + std::fmt::Debug>(request: &serde_json::Value) -> ApiError {
+    let [json, packed] = [Format::Json, Format::MessagePack].map(|format| {
+        let error = format.decode::<T>(&format.encode(request).unwrap()).unwrap_err();
+        let text = serde_json::to_string(&error).unwrap();
+        assert!(!text.contains("canary"), "{format:?}: {text}");
+        error
+    });
+    assert_eq!((json.code, &json.details), (packed.code, &packed.details), "{request}");
+    json
+}
+
+#[test]
+fn keys_and_values_of_the_caller_are_in_no_error() {
+    let tricky = [
+        "canary",
+        "x, expected canary",
+        "x: expected canary",
+        "x\", expected canary",
+        "x`, expected `canary",
+        "x at line canary",
+        "x\", expected canary at line 1",
+    ];
+    for text in tricky {
+        for (request, path) in [
+            (serde_json::json!({"priority": text}), "priority"),
+            (serde_json::json!({"lane": text}), "lane"),
+            (serde_json::json!({"session_id": text}), "session_id"),
+            (serde_json::json!({"estimated_cost_usd": text}), "estimated_cost_usd"),
+            (serde_json::json!({"wait": text}), "wait"),
+            (serde_json::json!({"labels": text}), "labels"),
+            (serde_json::json!({"labels": {text: {"a": 1}}}), "labels"),
+            (serde_json::json!({"generation": {"stop": ["a", {text: text}]}}), "generation.stop[1]"),
+            (serde_json::json!({"input": [{"content": {text: text}}]}), "input"),
+        ] {
+            assert_eq!(refused::<SubmitRun>(&request).details["path"], path, "{text}");
+        }
+    }
+    let no_name = serde_json::json!({"generation": {"the canary": 1}});
+    assert_eq!(refused::<SubmitRun>(&no_name).details["path"], "generation");
+    let in_history = serde_json::json!({"model_id": "echo/a", "memory_policy": "EPHEMERAL",
+        "history": [{"content": "a"}, {"content": "b", "attachments": ["canary"]}]});
+    assert_eq!(refused::<CreateSession>(&in_history).details["path"], "history[1].attachments[0]");
+}
+
+#[test]
+fn what_is_wrong_in_a_schema_is_not_told() {
+    for schema in [
+        // A key that is no text, below one that is.
+        &b"\x81\xa6canary\x81\x2a\x01"[..],
+        // A text that is not UTF-8.
+        b"\x81\xa6canary\xa2\xff\xfe",
+        // The same, cut off.
+        b"\x81\xa6canary\x81\xa6canary",
+    ] {
+        let body = [&b"\x81\xaageneration\x81\xafresponse_schema"[..], schema].concat();
+        let error = Format::MessagePack.decode::<SubmitRun>(&body).unwrap_err();
+        let text = serde_json::to_string(&error).unwrap();
+        assert!(!text.contains("canary"), "{text}");
+        assert_eq!(error.details["path"], "generation.response_schema", "{text}");
+    }
+    let body = br#"{"generation": {"response_schema": {"canary": {"canary": tru}}}}"#;
+    let error = Format::Json.decode::<SubmitRun>(body).unwrap_err();
+    assert!(!serde_json::to_string(&error).unwrap().contains("canary"), "{error}");
+    assert_eq!(error.details["path"], "generation.response_schema");
+}
+
+#[test]
+fn both_formats_are_nested_equally_deeply() {
+    let submit = |levels: usize| {
+        let schema = (0..levels).fold(serde_json::Value::Null, |inner, _| serde_json::json!([inner]));
+        serde_json::json!({"generation": {"response_schema": schema}})
+    };
+    for format in [Format::Json, Format::MessagePack] {
+        let decode = |levels| format.decode::<SubmitRun>(&format.encode(&submit(levels)).unwrap());
+        assert!(decode(100).is_ok(), "{format:?}");
+        let error = decode(200).unwrap_err();
+        assert_eq!(error.code, ErrorCode::BadRequest, "{format:?}");
+        assert!(error.message.contains("nested too deeply"), "{format:?}: {error}");
+    }
+}
+
 #[test]
 fn message_pack_has_the_same_keys_and_texts_as_json() {
     let request: CancelRuns = Format::Json

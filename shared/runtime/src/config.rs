@@ -82,6 +82,9 @@ pub enum LogFormat {
 pub struct Config {
     /// The URL of NATS; several are separated by commas.
     pub nats: String,
+    /// Whether a layer says where NATS is, also when it says what is the default. No key.
+    #[serde(skip)]
+    pub nats_is_named: bool,
     /// A credentials file for NATS.
     pub creds: Option<PathBuf>,
     /// A file with an `NKey` seed for NATS.
@@ -150,6 +153,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             nats: "nats://127.0.0.1:4222".to_owned(),
+            nats_is_named: false,
             creds: None,
             nkey: None,
             tls_ca: None,
@@ -191,7 +195,8 @@ impl Config {
             None => toml::Table::new(),
         };
         let table = layers::with_environment(table, variables)?;
-        layers::with_flags(table, flags)?.checked()
+        let nats_is_named = flags.nats.is_some() || table.contains_key("nats");
+        Self { nats_is_named, ..layers::with_flags(table, flags)? }.checked()
     }
 
     /// The folder of a store replica's view.
@@ -218,8 +223,7 @@ impl Config {
             return invalid("worker.models", "must name at least one model; leave it out to serve all");
         }
         if self.instance.is_empty() {
-            let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-            self.instance = format!("{host}-{}", crate::random::name::<4>()?);
+            self.instance = format!("{}-{}", crate::host(), crate::random::name::<4>()?);
         }
         Ok(self)
     }

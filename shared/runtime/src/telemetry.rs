@@ -9,10 +9,12 @@ mod tests;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use laneway_contract::{RunRecord, Timestamp};
+
 use crate::config::LogFormat;
 use spans::Spans;
 
-pub use spans::{CallTrace, RunTrace, SessionTrace};
+pub use spans::{AttemptTrace, CallTrace, SessionTrace};
 
 /// The exporter of this process, where there is one. Set once, by [`init`].
 static SPANS: OnceLock<Spans> = OnceLock::new();
@@ -63,11 +65,17 @@ pub fn init(service: &str, format: LogFormat, level: &str) -> Result<Guard, Tele
     Ok(Guard { spans })
 }
 
-/// Exports the spans of an attempt at its end: `queue wait`, `chat <model>` and, when the run has ended with it, `run`.
-/// Does nothing where no exporter is configured.
-pub fn record_run(trace: &RunTrace<'_>) {
+/// Exports the spans of an attempt at its end: `queue wait` and `chat <model>`. Does nothing where no exporter is configured.
+pub fn record_attempt(trace: &AttemptTrace<'_>) {
     if let Some(spans) = SPANS.get() {
-        spans.record_run(trace);
+        spans.record_attempt(trace);
+    }
+}
+
+/// Exports the span of a run that ended at this time: the parent of its attempts. Does nothing where no exporter is configured.
+pub fn record_run(run: &RunRecord, ended_at: Timestamp) {
+    if let Some(spans) = SPANS.get() {
+        spans.record_run(run, ended_at);
     }
 }
 

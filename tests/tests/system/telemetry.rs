@@ -43,4 +43,17 @@ async fn a_run_is_seen_with_its_wait_its_call_and_its_session() {
     {
         assert!(attributes.contains(key), "{key}: {attributes}");
     }
+
+    // One that no worker ever saw.
+    let session_id = stack.create_session("echo/default").await;
+    let actor = json!({"id": "ada", "kind": "person"});
+    stack.must(Endpoint::SessionsPause, json!({"session_id": session_id, "actor": actor})).await;
+    let queued = stack.must(Endpoint::RunsSubmit, json!({"session_id": session_id, "input": "hello"})).await;
+    stack.must(Endpoint::RunsCancel, json!({"run_id": queued["run"]["run_id"], "actor": actor})).await;
+    let [cancelled] = &collector.exported_spans(1, Duration::from_secs(30)).await[..] else { panic!("one span") };
+    assert_eq!((cancelled.name.as_str(), &cancelled.trace_id), ("run", &session_id.replace('-', "")));
+    let attributes = format!("{:?}", cancelled.attributes);
+    for value in [queued["run"]["run_id"].as_str().unwrap(), "cancelled", "laneway.queue_wait_ms"] {
+        assert!(attributes.contains(value), "{value}: {attributes}");
+    }
 }

@@ -15,23 +15,22 @@ use uuid::Uuid;
 pub(crate) struct NatsServer {
     child: Child,
     url: String,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl NatsServer {
     pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let child = Command::new(program())
-            .args(["-a", "127.0.0.1", "-p", "-1", "-js", "-sd"])
-            .arg(folder.path().join("data"))
-            .arg("--ports_file_dir")
-            .arg(folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("nats-server in PATH or .tools/bin: ./dev test installs it");
-        let url = url(&folder.path().join(format!("nats-server_{}.ports", child.id())));
-        Self { child, url, _folder: folder }
+        let (child, url) = serve(folder.path(), "-1");
+        Self { child, url, folder }
+    }
+
+    /// Kills it with SIGKILL and starts it again on the same port.
+    pub(crate) fn kill_and_restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let (_, port) = self.url.rsplit_once(':').unwrap();
+        (self.child, self.url) = serve(self.folder.path(), port);
     }
 
     pub(crate) async fn connect(&self) -> Bus {
@@ -44,6 +43,20 @@ impl Drop for NatsServer {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
+}
+
+fn serve(folder: &Path, port: &str) -> (Child, String) {
+    let child = Command::new(program())
+        .args(["-a", "127.0.0.1", "-p", port, "-js", "-sd"])
+        .arg(folder.join("data"))
+        .arg("--ports_file_dir")
+        .arg(folder)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("nats-server in PATH or .tools/bin: ./dev test installs it");
+    let url = url(&folder.join(format!("nats-server_{}.ports", child.id())));
+    (child, url)
 }
 
 fn program() -> PathBuf {

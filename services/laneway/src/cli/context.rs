@@ -24,8 +24,6 @@ pub(crate) struct Context {
     pub(crate) config: Config,
     /// Who asks.
     pub(crate) actor: Actor,
-    /// Whether somebody said where NATS is.
-    pub(crate) nats_is_named: bool,
 }
 
 impl Context {
@@ -44,12 +42,7 @@ impl Context {
             ..overlay
         };
         let config = Config::load(globals.config.as_deref(), &overlay)?;
-        Ok(Self {
-            out: Output::new(globals.json),
-            nats_is_named: globals.nats.is_some() || config.nats != Config::default().nats,
-            config,
-            actor: actor_value(&globals.actor),
-        })
+        Ok(Self { out: Output::new(globals.json), config, actor: actor_value(&globals.actor) })
     }
 
     /// How to connect to `url` as `name`, which `nats server report connections` shows.

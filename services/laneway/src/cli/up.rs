@@ -43,7 +43,7 @@ impl UpArgs {
 
 pub(super) async fn run(context: &Context, args: &UpArgs) -> Result<Exit, CliError> {
     let shutdown = on_signals()?;
-    let nats = if context.nats_is_named {
+    let nats = if context.config.nats_is_named {
         None
     } else {
         let started = shutdown.unless_requested(NatsChild::start(&context.config.data, args.port)).await;

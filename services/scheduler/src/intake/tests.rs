@@ -1,6 +1,9 @@
 //! Which messages of the intake are the same, and which come again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+use std::sync::Arc;
+
+use laneway_contract::{Catalog, HashKey};
 use serde_json::json;
 
 use super::*;
@@ -27,4 +30,19 @@ fn what_passes_comes_again_and_what_does_not_is_a_dead_letter() {
     assert!(after(ErrorCode::Unavailable, 1_000).is_some(), "lost after many deliveries");
     let asked = ApiError::new(ErrorCode::QueueFull, "").with_details(json!({"retry_after_ms": 250}));
     assert_eq!(again_after(&asked, 1), Some(Duration::from_millis(250)));
+}
+
+#[test]
+fn a_body_that_is_too_large_to_be_kept_is_named_by_its_hash() {
+    let edge = Edge::new(HashKey::from_bytes([7; 32]), Arc::new(Catalog::built_in().unwrap()));
+    let error = ApiError::new(ErrorCode::BadRequest, "no");
+    for (size, is_kept) in [(10, true), (MAX_KEPT_BYTES, true), (MAX_KEPT_BYTES + 1, false)] {
+        let body = Bytes::from(vec![b'x'; size]);
+        let hash = HashKey::from_bytes([7; 32]).artifact_id(&body);
+        let (kept, letter) = letter(&edge, body, 4, &error);
+        let letter = serde_json::to_value(&letter).unwrap();
+        assert_eq!(kept.map(|artifact| artifact.id), is_kept.then_some(hash), "{size}");
+        assert_eq!((&letter["content_hash"], &letter["size"]), (&json!(hash), &json!(size)));
+        assert_eq!(letter["artifact_id"], if is_kept { json!(hash) } else { json!(null) }, "{size}");
+    }
 }

@@ -29,14 +29,12 @@ impl Leader {
             return Ok(());
         }
         let Some(leadership) = &mut self.leadership else { return Ok(()) };
-        if let Some(office) = leadership.office.take() {
-            // It ends by itself: requests that are here are answered, in the new epoch.
-            drop(office.close());
-        }
+        // It ends by itself: requests that are here are answered, in the new epoch.
+        let before = leadership.office.take();
         if matches!(self.ending, Ending::No) {
             let (bus, desk, instance) = (self.bus.clone(), leadership.desk.clone(), self.instance.clone());
             let context = Context { bus, desk, instance, epoch };
-            leadership.office = Some(Office::open(context, epoch, self.lease.gate()));
+            leadership.office = Some(Office::open(context, epoch, self.lease.gate(), before));
         }
         self.say_ready("leader");
         Ok(())

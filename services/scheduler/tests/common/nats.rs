@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use laneway_bus::Bus;
 
@@ -34,6 +35,17 @@ impl Server {
         let in_tools = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.tools/bin/nats-server");
         let child = start(Path::new("nats-server")).or_else(|_| start(&in_tools));
         self.child = Some(child.expect("nats-server in PATH or in .tools/bin"));
+    }
+
+    /// Freezes it, and lets it go on after this time, with every connection as it was.
+    pub async fn freeze(&self, time: Duration) {
+        let signal = |name: &str| {
+            let pid = self.child.as_ref().unwrap().id().to_string();
+            assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+        };
+        signal("-STOP");
+        tokio::time::sleep(time).await;
+        signal("-CONT");
     }
 
     pub fn kill(&mut self) {

@@ -2,11 +2,11 @@
 
 use laneway_contract::{AttemptResult, JobState, ReportAttempt, Timestamp};
 use laneway_providers::Attempt;
-use laneway_runtime::telemetry::{CallTrace, RunTrace, record_run};
+use laneway_runtime::telemetry::{AttemptTrace, CallTrace, record_attempt};
 
 use super::transcript::Transcript;
 
-/// Exports them, where an exporter is configured.
+/// Exports them, where an exporter is configured. The run's own span comes from the flight recorder.
 pub(crate) fn record(
     attempt: &Attempt,
     transcript: &Transcript,
@@ -27,20 +27,17 @@ pub(crate) fn record(
         usage: transcript.usage(),
         finish: report.messages.last().and_then(|message| message.finish),
     });
-    record_run(&RunTrace {
+    record_attempt(&AttemptTrace {
         session_id: lease.session_id,
         run_id: lease.run_id,
         attempt: lease.attempt,
         epoch: lease.epoch,
         model_id: &lease.model_id,
-        submitted_at: lease.submitted_at,
         // A later attempt waited since its retry was decided; its dispatch is the nearest that a worker knows.
         queued_at: if lease.attempt == 1 { lease.submitted_at } else { lease.dispatched_at },
         claimed_at,
-        ended_at,
         call,
         outcome,
         error_code,
-        traceparent: lease.traceparent.as_deref(),
     });
 }

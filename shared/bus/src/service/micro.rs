@@ -77,7 +77,12 @@ fn answer(shared: &Shared, identity: &Identity, message: &Message) -> Option<Val
         "name": identity.name,
         "id": identity.id,
         "version": env!("CARGO_PKG_VERSION"),
-        "metadata": {"service": identity.service.as_str()},
+        // Told with each answer, so that one question shows which hosts are there and which scheduler leads.
+        "metadata": {
+            "service": identity.service.as_str(),
+            "host": laneway_runtime::host(),
+            "queue_group": identity.queue_group,
+        },
     });
     match verb {
         "INFO" => {

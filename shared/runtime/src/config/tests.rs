@@ -97,6 +97,22 @@ fn a_provider_can_be_changed_in_part() {
 }
 
 #[test]
+fn the_default_server_is_named_where_a_layer_says_so() {
+    let url = Config::default().nats;
+    let named = |file: &str, environment: &[(&str, &str)], flags: &Overlay| {
+        let config = load(file, environment, flags).unwrap();
+        assert_eq!(config.nats, url);
+        config.nats_is_named
+    };
+    let flags = Overlay { nats: Some(url.clone()), ..Overlay::default() };
+    assert!(!named("replicas = 3", &[("LANEWAY_PREFIX", "acme")], &Overlay::default()));
+    assert!(named(&format!("nats = '{url}'"), &[], &Overlay::default()));
+    assert!(named("", &[("LANEWAY_NATS", &url)], &Overlay::default()));
+    assert!(named("", &[], &flags));
+    assert!(load("nats_is_named = true", &[], &Overlay::default()).is_err());
+}
+
+#[test]
 fn the_file_can_be_named_by_a_variable() {
     let mut written = tempfile::NamedTempFile::new().unwrap();
     written.write_all(b"replicas = 3").unwrap();

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use laneway_contract::{Epoch, Finish, JobState, ModelId, RunId, SessionId, SessionState, Timestamp, Usage};
+use laneway_contract::{Epoch, Finish, JobState, ModelId, RunId, RunRecord, SessionId, SessionState, Timestamp, Usage};
 use opentelemetry::trace::{Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::error::OTelSdkResult;
@@ -13,7 +13,7 @@ use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanData, SpanEvents, SpanLin
 
 /// An attempt, as its worker knows it when it ends.
 #[derive(Clone, Debug)]
-pub struct RunTrace<'a> {
+pub struct AttemptTrace<'a> {
     /// The session: its id is the trace id.
     pub session_id: SessionId,
     /// The run.
@@ -24,22 +24,16 @@ pub struct RunTrace<'a> {
     pub epoch: Epoch,
     /// The model.
     pub model_id: &'a ModelId,
-    /// When the run was accepted: the start of `run`.
-    pub submitted_at: Timestamp,
-    /// Since when this attempt waited: the start of `queue wait`. The same as `submitted_at` for the first.
+    /// Since when this attempt waited: the start of `queue wait`.
     pub queued_at: Timestamp,
     /// When this attempt was claimed: the end of `queue wait`.
     pub claimed_at: Timestamp,
-    /// When the attempt ended.
-    pub ended_at: Timestamp,
     /// The provider's call, where it came to one.
     pub call: Option<CallTrace>,
     /// The state of the run after the attempt.
     pub outcome: JobState,
     /// The stable code of the error, where there was one.
     pub error_code: Option<&'a str>,
-    /// The caller's `traceparent`, which is linked.
-    pub traceparent: Option<&'a str>,
 }
 
 /// One call of a provider.
@@ -84,42 +78,32 @@ impl Spans {
         self.0.shutdown_with_timeout(timeout)
     }
 
-    pub(super) fn record_run(&self, run: &RunTrace<'_>) {
-        let run_span = run_span_id(run.run_id);
-        let part = |no: u8| part_span_id(run, no);
-        let failed = matches!(run.outcome, JobState::Failed | JobState::Poisoned) || run.error_code.is_some();
-        let status = if failed {
-            Status::Error { description: Cow::Owned(run.error_code.unwrap_or(run.outcome.as_str()).to_owned()) }
-        } else {
-            Status::Unset
-        };
+    pub(super) fn record_attempt(&self, attempt: &AttemptTrace<'_>) {
+        let run = run_span_id(attempt.run_id);
+        let part = |no: u8| part_span_id(attempt, no);
 
-        let mut wait = span(run.session_id, part(1), run_span, "queue wait", run.queued_at, run.claimed_at);
-        wait.attributes = run_attributes(run);
+        let mut wait = span(attempt.session_id, part(1), run, "queue wait", attempt.queued_at, attempt.claimed_at);
+        wait.attributes = attempt_attributes(attempt);
         self.0.on_end(wait);
 
-        if let Some(call) = &run.call {
-            let name = format!("chat {}", run.model_id.model());
-            let mut chat = span(run.session_id, part(2), run_span, name, call.started_at, call.ended_at);
+        if let Some(call) = &attempt.call {
+            let name = format!("chat {}", attempt.model_id.model());
+            let mut chat = span(attempt.session_id, part(2), run, name, call.started_at, call.ended_at);
             chat.span_kind = SpanKind::Client;
-            chat.attributes = run_attributes(run);
-            chat.attributes.extend(call_attributes(run, call));
-            chat.status = status.clone();
+            chat.attributes = attempt_attributes(attempt);
+            chat.attributes.extend(call_attributes(attempt.model_id, call));
+            chat.status = status(attempt.outcome, attempt.error_code);
             self.0.on_end(chat);
         }
+    }
 
-        // Attempts before the last have the same parent, which is sent once.
-        if run.outcome.is_terminal() {
-            let parent = session_span_id(run.session_id);
-            let mut whole = span(run.session_id, run_span, parent, "run", run.submitted_at, run.ended_at);
-            whole.attributes = run_attributes(run);
-            if let Some(call) = &run.call {
-                whole.attributes.extend(usage_attributes(&call.usage));
-            }
-            whole.links = caller_link(run.traceparent);
-            whole.status = status;
-            self.0.on_end(whole);
-        }
+    pub(super) fn record_run(&self, run: &RunRecord, ended_at: Timestamp) {
+        let (own, parent) = (run_span_id(run.run_id), session_span_id(run.session_id));
+        let mut whole = span(run.session_id, own, parent, "run", run.status.submitted_at, ended_at);
+        whole.attributes = run_attributes(run, ended_at);
+        whole.links = caller_link(run.fields.traceparent.as_deref());
+        whole.status = status(run.status.state, error_code(run));
+        self.0.on_end(whole);
     }
 
     pub(super) fn record_session(&self, session: &SessionTrace) {
@@ -133,28 +117,67 @@ impl Spans {
     }
 }
 
-fn run_attributes(run: &RunTrace<'_>) -> Vec<KeyValue> {
+/// A run that was cancelled is no error, whatever its last attempt met.
+fn error_code(run: &RunRecord) -> Option<&str> {
+    let failed = matches!(run.status.state, JobState::Failed | JobState::Poisoned);
+    run.status.error.as_ref().filter(|_| failed).map(|error| error.code.as_str())
+}
+
+fn status(outcome: JobState, error_code: Option<&str>) -> Status {
+    if matches!(outcome, JobState::Failed | JobState::Poisoned) || error_code.is_some() {
+        Status::Error { description: Cow::Owned(error_code.unwrap_or(outcome.as_str()).to_owned()) }
+    } else {
+        Status::Unset
+    }
+}
+
+fn attempt_attributes(attempt: &AttemptTrace<'_>) -> Vec<KeyValue> {
+    let AttemptTrace { session_id, run_id, outcome, error_code, .. } = attempt;
+    let mut attributes = common_attributes(*session_id, *run_id, attempt.model_id, *outcome, *error_code);
+    attributes.push(KeyValue::new("laneway.attempt", i64::from(attempt.attempt)));
+    attributes.push(KeyValue::new("laneway.epoch", attempt.epoch as i64));
+    attributes
+}
+
+/// The totals of all attempts. One that never left its queue has waited until its end.
+fn run_attributes(run: &RunRecord, ended_at: Timestamp) -> Vec<KeyValue> {
+    let RunRecord { run_id, session_id, fields, status } = run;
+    let mut attributes = common_attributes(*session_id, *run_id, &fields.model_id, status.state, error_code(run));
+    let wait = status.queue_wait_ms.unwrap_or_else(|| ended_at.millis_since(status.submitted_at));
+    attributes.push(KeyValue::new("laneway.attempts", i64::from(status.attempt)));
+    attributes.push(KeyValue::new("laneway.queue_wait_ms", wait as i64));
+    attributes.push(KeyValue::new("laneway.lane", fields.lane.as_str()));
+    attributes.extend(usage_attributes(&status.usage));
+    attributes.extend(status.cost_usd.map(|cost| KeyValue::new("laneway.cost_usd", cost.0 as f64 / 1e6)));
+    attributes
+}
+
+fn common_attributes(
+    session_id: SessionId,
+    run_id: RunId,
+    model_id: &ModelId,
+    outcome: JobState,
+    error_code: Option<&str>,
+) -> Vec<KeyValue> {
     let mut attributes = vec![
-        KeyValue::new("laneway.session_id", run.session_id.to_string()),
-        KeyValue::new("laneway.run_id", run.run_id.to_string()),
-        KeyValue::new("laneway.attempt", i64::from(run.attempt)),
-        KeyValue::new("laneway.epoch", run.epoch as i64),
-        KeyValue::new("laneway.model_id", run.model_id.to_string()),
-        KeyValue::new("laneway.outcome", run.outcome.as_str()),
+        KeyValue::new("laneway.session_id", session_id.to_string()),
+        KeyValue::new("laneway.run_id", run_id.to_string()),
+        KeyValue::new("laneway.model_id", model_id.to_string()),
+        KeyValue::new("laneway.outcome", outcome.as_str()),
     ];
-    attributes.extend(run.error_code.map(|code| KeyValue::new("error.type", code.to_owned())));
+    attributes.extend(error_code.map(|code| KeyValue::new("error.type", code.to_owned())));
     attributes
 }
 
 /// The GenAI semantic conventions.
-fn call_attributes(run: &RunTrace<'_>, call: &CallTrace) -> Vec<KeyValue> {
-    let provider = run.model_id.provider().to_owned();
+fn call_attributes(model_id: &ModelId, call: &CallTrace) -> Vec<KeyValue> {
+    let provider = model_id.provider().to_owned();
     let mut attributes = vec![
         KeyValue::new("gen_ai.operation.name", "chat"),
         KeyValue::new("gen_ai.provider.name", provider.clone()),
         // The name before version 1.37 of the conventions, which backends still look for.
         KeyValue::new("gen_ai.system", provider),
-        KeyValue::new("gen_ai.request.model", run.model_id.model().to_owned()),
+        KeyValue::new("gen_ai.request.model", model_id.model().to_owned()),
     ];
     attributes.extend(usage_attributes(&call.usage));
     if let Some(finish) = call.finish {
@@ -223,10 +246,10 @@ fn run_span_id(run: RunId) -> SpanId {
 }
 
 /// The spans below a run: another for each epoch and part.
-fn part_span_id(run: &RunTrace<'_>, part: u8) -> SpanId {
+fn part_span_id(attempt: &AttemptTrace<'_>, part: u8) -> SpanId {
     // The step of SplitMix64 spreads the small numbers over the whole width.
-    let number = (run.epoch << 2 | u64::from(part)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    SpanId::from((run.run_id.uuid().as_u128() as u64 ^ number).max(1))
+    let number = (attempt.epoch << 2 | u64::from(part)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    SpanId::from((attempt.run_id.uuid().as_u128() as u64 ^ number).max(1))
 }
 
 /// The caller's span as a link; none when the text is not a `traceparent` of W3C Trace Context.

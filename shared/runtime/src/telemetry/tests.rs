@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use laneway_contract::{JobState, ModelId, RunId, SessionId, SessionState, Timestamp, Usage};
+use laneway_contract::{JobState, ModelId, RunId, RunRecord, SessionId, SessionState, Timestamp, Usage};
 use opentelemetry::trace::{SpanId, SpanKind, Status};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::SpanData;
@@ -86,18 +86,22 @@ fn attribute(span: &SpanData, key: &str) -> String {
     span.attributes.iter().find(|a| a.key.as_str() == key).map(|a| a.value.to_string()).unwrap_or_default()
 }
 
-fn trace(model_id: &ModelId) -> RunTrace<'_> {
-    let at = |millis: i64| Timestamp::from_millis(1_790_000_000_000 + millis);
-    RunTrace {
-        session_id: SessionId::parse("0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d3f").unwrap(),
-        run_id: RunId::parse("0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d3e").unwrap(),
+const SESSION: &str = "0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d3f";
+const RUN: &str = "0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d3e";
+
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(1_790_000_000_000 + millis)
+}
+
+fn attempt(model_id: &ModelId) -> AttemptTrace<'_> {
+    AttemptTrace {
+        session_id: SessionId::parse(SESSION).unwrap(),
+        run_id: RunId::parse(RUN).unwrap(),
         attempt: 1,
         epoch: 7,
         model_id,
-        submitted_at: at(0),
         queued_at: at(0),
         claimed_at: at(20),
-        ended_at: at(90),
         call: Some(CallTrace {
             started_at: at(25),
             ended_at: at(80),
@@ -107,23 +111,46 @@ fn trace(model_id: &ModelId) -> RunTrace<'_> {
         }),
         outcome: JobState::Completed,
         error_code: None,
-        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
     }
+}
+
+/// The same run as the journal keeps it, with two attempts.
+fn run(state: JobState, attempts: u32) -> RunRecord {
+    let spent = u64::from(attempts);
+    serde_json::from_value(serde_json::json!({
+        "run_id": RUN,
+        "session_id": SESSION,
+        "fields": {
+            "job_kind": "model_run", "input": [], "model_id": "openai/gpt-5", "backend": "CLOUD", "lane": "PRIMARY",
+            "priority": 50, "fairness_key": "a", "on_busy": "ENQUEUE", "max_retries": 3, "retry_backoff": "FIXED",
+            "timeout_ms": 1000, "generation": {},
+            "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        },
+        "status": {
+            "state": state, "reason": "none", "attempt": attempts, "epoch": 7, "submitted_at": at(0),
+            "queue_wait_ms": (attempts > 0).then_some(20), "output_message_ids": [], "issues": [],
+            "usage": {
+                "input_tokens": 11 * spent, "output_tokens": 22 * spent, "cached_tokens": 0, "reasoning_tokens": 0,
+            },
+            "error": {"code": "server", "message": "", "class": "server", "retryable": true},
+        },
+    }))
+    .unwrap()
 }
 
 #[test]
 fn a_run_is_a_span_over_its_wait_and_its_call() {
     let model = ModelId::parse("openai/gpt-5").unwrap();
-    let run_trace = trace(&model);
-    let session_trace = SessionTrace {
-        session_id: run_trace.session_id,
-        created_at: run_trace.submitted_at,
-        ended_at: run_trace.ended_at,
+    let session = SessionTrace {
+        session_id: SessionId::parse(SESSION).unwrap(),
+        created_at: at(0),
+        ended_at: at(90),
         state: SessionState::Completed,
     };
     let spans = collected(|spans| {
-        spans.record_run(&run_trace);
-        spans.record_session(&session_trace);
+        spans.record_attempt(&attempt(&model));
+        spans.record_run(&run(JobState::Completed, 1), at(90));
+        spans.record_session(&session);
     });
     assert_eq!(spans.len(), 4);
     let (session, run) = (named(&spans, "session"), named(&spans, "run"));
@@ -135,7 +162,7 @@ fn a_run_is_a_span_over_its_wait_and_its_call() {
     }
     for span in &spans {
         assert_eq!(span.span_context.trace_id().to_string(), "0197c2f48f6c7cc19c1b2f8f0a6b1d3f");
-        assert_eq!(attribute(span, "laneway.session_id"), "0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d3f");
+        assert_eq!(attribute(span, "laneway.session_id"), SESSION);
     }
     let millis = |span: &SpanData| span.end_time.duration_since(span.start_time).unwrap().as_millis();
     assert_eq!((millis(run), millis(wait), millis(chat)), (90, 20, 55));
@@ -147,6 +174,7 @@ fn a_run_is_a_span_over_its_wait_and_its_call() {
     assert_eq!(attribute(chat, "gen_ai.usage.output_tokens"), "22");
     assert_eq!(attribute(chat, "laneway.attempt"), "1");
     assert_eq!(attribute(run, "laneway.outcome"), "completed");
+    assert_eq!(attribute(run, "laneway.queue_wait_ms"), "20");
     assert_eq!(run.links.links.len(), 1);
     assert_eq!(run.links.links[0].span_context.span_id().to_string(), "b7ad6b7169203331");
     let mut ids: Vec<_> = spans.iter().map(|span| span.span_context.span_id().to_string()).collect();
@@ -156,18 +184,23 @@ fn a_run_is_a_span_over_its_wait_and_its_call() {
 }
 
 #[test]
-fn attempts_share_the_run_which_is_sent_once() {
+fn attempts_share_the_run_which_has_their_sum() {
     let model = ModelId::parse("openai/gpt-5").unwrap();
-    let first = RunTrace { outcome: JobState::Queued, error_code: Some("server"), ..trace(&model) };
+    let first = AttemptTrace { outcome: JobState::Queued, error_code: Some("server"), ..attempt(&model) };
     let second =
-        RunTrace { attempt: 2, epoch: 9, outcome: JobState::Failed, error_code: Some("server"), ..trace(&model) };
+        AttemptTrace { attempt: 2, epoch: 9, outcome: JobState::Failed, error_code: Some("server"), ..attempt(&model) };
     let spans = collected(|spans| {
-        spans.record_run(&first);
-        spans.record_run(&second);
+        spans.record_attempt(&first);
+        spans.record_attempt(&second);
+        spans.record_run(&run(JobState::Failed, 2), at(90));
     });
     assert_eq!(spans.len(), 5);
     let run = named(&spans, "run");
     assert_eq!(run.status, Status::error("server"));
+    assert_eq!(
+        (attribute(run, "laneway.attempts"), attribute(run, "gen_ai.usage.output_tokens")),
+        ("2".into(), "44".into())
+    );
     let below = spans.iter().filter(|span| span.parent_span_id == run.span_context.span_id());
     let mut ids: Vec<_> = below.map(|span| span.span_context.span_id().to_string()).collect();
     ids.sort();
@@ -176,8 +209,18 @@ fn attempts_share_the_run_which_is_sent_once() {
 }
 
 #[test]
+fn a_run_that_never_started_has_waited_until_its_end() {
+    let spans = collected(|spans| spans.record_run(&run(JobState::Cancelled, 0), at(70)));
+    let run = named(&spans, "run");
+    assert_eq!(
+        (attribute(run, "laneway.outcome"), attribute(run, "laneway.queue_wait_ms")),
+        ("cancelled".into(), "70".into())
+    );
+    assert_eq!((run.status.clone(), attribute(run, "error.type")), (Status::Unset, String::new()));
+}
+
+#[test]
 fn a_wrong_traceparent_is_no_link() {
-    let model = ModelId::parse("echo/default").unwrap();
     for text in [
         "",
         "00",
@@ -188,9 +231,45 @@ fn a_wrong_traceparent_is_no_link() {
         "00-zaf7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         "00-+af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     ] {
-        let run = RunTrace { traceparent: Some(text), ..trace(&model) };
-        let spans = collected(|spans| spans.record_run(&run));
+        let mut run = run(JobState::Completed, 1);
+        run.fields.traceparent = Some(text.to_owned());
+        let spans = collected(|spans| spans.record_run(&run, at(90)));
         assert!(named(&spans, "run").links.links.is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn variables_switch_the_export_on_and_off() {
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318");
+    let cases: [(&[(&str, &str)], bool); 9] = [
+        (&[], false),
+        (&[endpoint], true),
+        (&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:4318/v1/traces")], true),
+        (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "")], false),
+        (&[endpoint, ("OTEL_TRACES_EXPORTER", "none")], false),
+        (&[endpoint, ("OTEL_TRACES_EXPORTER", "")], true),
+        (&[endpoint, ("OTEL_TRACES_EXPORTER", "console, otlp")], true),
+        (&[endpoint, ("OTEL_SDK_DISABLED", "True")], false),
+        (&[endpoint, ("OTEL_SDK_DISABLED", "false")], true),
+    ];
+    for (variables, exports) in cases {
+        let variable = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+        assert_eq!(export::asks_for_export(variable), exports, "{variables:?}");
+    }
+}
+
+#[test]
+fn a_service_is_called_as_the_variables_say() {
+    use opentelemetry::{Key, KeyValue};
+    use opentelemetry_sdk::Resource;
+
+    for (found, expected) in
+        [("unknown_service", "laneway-worker"), ("unknown_service:laneway", "laneway-worker"), ("mine", "mine")]
+    {
+        let attributes = [KeyValue::new("service.name", found), KeyValue::new("deployment.environment", "test")];
+        let resource = export::named("worker", Resource::builder_empty().with_attributes(attributes).build());
+        let value = |key: &'static str| resource.get(&Key::from_static_str(key)).unwrap().to_string();
+        assert_eq!((value("service.name"), value("deployment.environment")), (expected.into(), "test".into()));
     }
 }
 
@@ -203,7 +282,8 @@ async fn spans_arrive_at_a_collector_over_grpc() {
     let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(endpoint).build().unwrap();
     let spans = export::processor("worker", export::OnRuntime::new(exporter));
     let model = ModelId::parse("echo/default").unwrap();
-    spans.record_run(&trace(&model));
+    spans.record_attempt(&attempt(&model));
+    spans.record_run(&run(JobState::Completed, 1), at(90));
     drop(Guard { spans: Some(spans) });
     let arrived = collector.exported_spans(3, FLUSH).await;
     let mut names: Vec<_> = arrived.iter().map(|span| span.name.as_str()).collect();
@@ -232,7 +312,7 @@ async fn spans_arrive_at_a_collector_over_http() {
     let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().with_endpoint(endpoint).build().unwrap();
     let spans = export::processor("worker", export::OnRuntime::new(exporter));
     let model = ModelId::parse("echo/default").unwrap();
-    spans.record_run(&trace(&model));
+    spans.record_attempt(&attempt(&model));
     drop(Guard { spans: Some(spans) });
     let request = tokio::time::timeout(FLUSH, collector).await.unwrap().unwrap();
     assert!(request.starts_with("POST /v1/traces"), "{request}");

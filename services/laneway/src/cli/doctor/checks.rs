@@ -93,21 +93,37 @@ async fn jetstream(bus: &Bus) -> Finding {
 async fn sync(bus: &Bus, config: &Config, monitor: Option<&str>) -> Finding {
     const MEND: &str = "set `sync_interval: always` in the jetstream block of every nats-server: without it, an \
         acknowledged write is lost when the power fails";
+    let synced = |sync_always| {
+        if sync_always {
+            Finding::ok("sync", "every write is synced")
+        } else {
+            Finding::not_ok("sync", Verdict::Wrong, "writes are synced now and then", MEND)
+        }
+    };
     if let Some(url) = monitor {
-        return match monitor::sync_always(url).await {
-            Ok(true) => Finding::ok("sync", "every write is synced"),
-            Ok(false) => Finding::not_ok("sync", Verdict::Wrong, "writes are synced now and then", MEND),
+        return match monitor::look(url).await {
+            Ok(seen) => synced(seen.sync_always),
             Err(error) => Finding::not_ok("sync", Verdict::Unknown, error, "check the URL given with --monitor"),
         };
     }
-    if nats_child::name_in(&config.data).is_some_and(|name| name == bus.client().server_info().server_name) {
+    let server = bus.client().server_info();
+    if nats_child::name_in(&config.data).is_some_and(|name| name == server.server_name) {
         return Finding::ok("sync", "every write is synced (the server of `laneway up`)");
+    }
+    let likely = monitor::likely_urls(&config.nats);
+    for url in &likely {
+        // Whatever answers there may be another server.
+        if let Ok(seen) = monitor::look(url).await
+            && seen.server_id == server.server_id
+        {
+            return synced(seen.sync_always);
+        }
     }
     Finding::not_ok(
         "sync",
         Verdict::Unknown,
-        "cannot be seen over NATS",
-        format!("look with --monitor http://HOST:8222 (the server's `http` port), or into its configuration: {MEND}"),
+        format!("the server does not say it at {}", likely.join(", ")),
+        format!("look with --monitor http://HOST:PORT (the server's `http` port), or into its configuration: {MEND}"),
     )
 }
 
@@ -147,7 +163,7 @@ fn leader(status: &StatusReply) -> Finding {
 
 async fn standing(bus: &Bus, service: ServiceName, without: &str) -> Result<Finding, CliError> {
     let check = service.as_str();
-    Ok(match ready::instances(bus, service, false).await? {
+    Ok(match ready::instances(bus, service).await? {
         0 => Finding::not_ok(
             check,
             Verdict::Wrong,
