@@ -1,4 +1,4 @@
-//! The ways to reach NATS: a key, another prefix. Each with a whole conversation.
+//! The ways to reach NATS: a key, TLS with certificates on both sides, another prefix. Each with a whole conversation.
 
 use laneway_bus::async_nats;
 use laneway_contract::{Endpoint, Stream};
@@ -25,6 +25,12 @@ async fn check(access: Access) -> Stack {
 async fn with_an_nkey() {
     let stack = check(Access::nkey()).await;
     async_nats::connect(stack.nats.url()).await.expect_err("nobody else is let in");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_tls() {
+    let stack = check(Access::tls()).await;
+    async_nats::connect(stack.nats.url()).await.expect_err("the authority is not known to everybody");
 }
 
 #[tokio::test(flavor = "multi_thread")]
