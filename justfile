@@ -33,9 +33,17 @@ test-all: _nats-cli _jq _nats-py _docker test images
 test-compose: images
     cargo test --profile ci --workspace --tests -- --ignored compose
 
-# The journal's protocol against a model of the stream: thousands of seeds.
-simulate:
-    cargo test --profile ci --workspace --lib -- sim::
+# Simulates the scheduler's decisions without end, until a rule is broken; `just simulate --seed N` plays one seed.
+simulate *ARGS:
+    LANEWAY_SEED={{ trim_start_match(replace(ARGS, "--seed", ""), " ") }} cargo test --profile ci --workspace --lib -- --ignored --nocapture simulation::endless
+
+# How far anybody gets from a fair share: the figures of docs/scheduling.md.
+fairness:
+    cargo test --profile ci --workspace --lib -- --nocapture fairness::
+
+# What the engine alone decides in a second with up to a million queued runs; also in target/bench/engine.json.
+bench-engine:
+    cargo bench --profile ci --workspace --bench engine
 
 # What the system does in a second, next to the raw limits of this machine; also in target/bench/service.json.
 bench: build

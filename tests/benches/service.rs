@@ -102,6 +102,12 @@ async fn raw(stack: &Stack, figures: &mut Figures) {
     }
     figures.put("raw_synced_publish_per_s", 2_000.0 / begin.elapsed().as_secs_f64());
     figures.percentiles("raw_synced_publish", millis, &[50]);
+    // Frames under load are large: what the disk syncs of those is the limit of every write load below.
+    let begin = Instant::now();
+    for _ in 0..200 {
+        context.publish("raw", vec![7; 64 * 1024].into()).await.unwrap().await.unwrap();
+    }
+    figures.put("raw_synced_publish_64k_per_s", 200.0 / begin.elapsed().as_secs_f64());
     context.delete_stream("RAW").await.unwrap();
 
     let mut echoes = client.subscribe("raw.echo").await.unwrap();
@@ -156,10 +162,14 @@ where
 {
     let next = Arc::new(AtomicUsize::new(0));
     let body = Arc::new(body);
+    let mut connections = Vec::new();
+    for _ in 0..CLIENTS {
+        connections.push(connect(&stack.nats.url()).await);
+    }
     let begin = Instant::now();
     let mut clients = tokio::task::JoinSet::new();
-    for _ in 0..CLIENTS {
-        let (next, body, bus) = (next.clone(), body.clone(), connect(&stack.nats.url()).await);
+    for bus in connections {
+        let (next, body) = (next.clone(), body.clone());
         clients.spawn(async move {
             let mut millis = Vec::new();
             loop {

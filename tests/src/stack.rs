@@ -240,6 +240,18 @@ impl Stack {
         reply["session"]["session_id"].as_str().expect("an id").to_owned()
     }
 
+    /// Waits until a run is in this state.
+    pub async fn in_state(&self, run_id: &Value, state: &str) {
+        for _ in 0..600 {
+            let reply = self.must(Endpoint::RunsGet, json!({"run_id": run_id})).await;
+            if reply["run"]["state"] == state {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("run {run_id} is never {state}\n{}", self.logs());
+    }
+
     /// Waits for the end of a run; its reply.
     pub async fn wait_run(&self, run_id: &str) -> Value {
         for _ in 0..20 {

@@ -1,14 +1,16 @@
 //! Which public events a frame of the journal has.
 
+use std::borrow::Cow;
+
 use laneway_contract::{
-    Actor, ActorKind, Epoch, Event, FlightKind, FlightSource, JobState, MessageRecord, RunId, RunRecord, ServiceName,
-    SessionCreation, SessionId, SessionState, SessionStatus, Subject, Timestamp,
+    Actor, ActorKind, BudgetOwner, Epoch, Event, FlightKind, FlightSource, JobState, MessageRecord, MicroUsd, RunId,
+    RunRecord, ServiceName, SessionCreation, SessionId, SessionState, SessionStatus, Subject, Timestamp,
 };
 use laneway_journal::{Body, Frame};
 use serde::Serialize;
 
 use crate::hash::EventHash;
-use crate::payload::Payload;
+use crate::payload::{Payload, Used};
 
 /// A public event before it has its place in the chain.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,10 +97,13 @@ pub fn public_events(frame: &Frame<Event>) -> Vec<PublicEvent<'_>> {
     (0..).zip(drafts).map(place).collect()
 }
 
-/// What an event says in public: nothing, one thing, or two where a session completes.
+/// What an event says in public: nothing, one thing, or two where a session completes or a budget is set.
 fn drafts(event: &Event) -> Vec<Draft<'_>> {
     match event {
         Event::HashKeyCreated { .. }
+        | Event::LimitsConfigured { .. }
+        | Event::CoolDownChanged { .. }
+        | Event::SessionTouched { .. }
         | Event::StateDigest { .. }
         | Event::ArtifactStored(_)
         | Event::SessionPauseSet { .. }
@@ -108,45 +113,94 @@ fn drafts(event: &Event) -> Vec<Draft<'_>> {
         | Event::RunStopRequested { .. }
         | Event::ReportTaken { .. } => Vec::new(),
         Event::LimitsChanged { limits: _, name, from, to, changed_by } => {
-            let payload = Payload::LimitsChanged { name, from: *from, to: *to, changed_by };
-            vec![Draft { session_id: None, run_id: None, actor: changed_by.clone(), payload }]
+            vec![limit_changed(Cow::Borrowed(name), *from, *to, changed_by)]
+        }
+        Event::BudgetSet { owner, tokens, usd, changed_by } => budget_set(owner, *tokens, *usd, changed_by),
+        Event::BudgetWarned { owner: _, session_id, budget_type, current_value, threshold_value } => {
+            let (session_id, budget_type) = (*session_id, *budget_type);
+            let [current_value, threshold_value] =
+                [*current_value, *threshold_value].map(|value| Used::new(budget_type, value));
+            let payload = Payload::SessionBudgetWarning { session_id, budget_type, current_value, threshold_value };
+            vec![Draft::of_session(session_id, payload)]
         }
         Event::SessionCreated { session, .. } => vec![session_created(session)],
         Event::SessionStateChanged { session_id, from, reason, status, duration_ms } => {
             state_changed(*session_id, *from, reason, status, *duration_ms)
         }
         Event::MessageAppended(message) => vec![message_appended(message)],
-        Event::RunQueued { run, .. } => vec![run_queued(run)],
+        Event::RunQueued { .. }
+        | Event::RunDispatched { .. }
+        | Event::RunClaimed { .. }
+        | Event::LeaseExpired { .. }
+        | Event::RunRateLimited { .. }
+        | Event::RunRetryScheduled { .. }
+        | Event::RunStalled { .. }
+        | Event::RunParked { .. }
+        | Event::RunDecided { .. }
+        | Event::RunSettled { .. } => of_run(event).into_iter().collect(),
+    }
+}
+
+/// What an event of a run's life says.
+#[expect(clippy::wildcard_enum_match_arm, reason = "`drafts` has matched exhaustively")]
+fn of_run(event: &Event) -> Option<Draft<'_>> {
+    let draft = match event {
+        Event::RunQueued { run, .. } => run_queued(run),
         Event::RunDispatched { run_id, session_id, lane, model_id, queue_wait_ms, .. } => {
             let (session_id, job_id) = (*session_id, *run_id);
             let provider = model_id.provider();
             let payload =
                 Payload::SchedulerDispatch { session_id, job_id, lane: *lane, provider, queue_wait_ms: *queue_wait_ms };
-            vec![Draft::of_run(session_id, job_id, payload)]
+            Draft::of_run(session_id, job_id, payload)
         }
         Event::RunClaimed { run_id, session_id, attempt, epoch, worker_id, model_id, .. } => {
             let (session_id, job_id, attempt, epoch) = (*session_id, *run_id, *attempt, *epoch);
             let payload = Payload::RunStarted { session_id, job_id, attempt, epoch, worker_id, model_id };
-            vec![Draft::of_run(session_id, job_id, payload)]
+            Draft::of_run(session_id, job_id, payload)
         }
         Event::LeaseExpired { run_id, session_id, epoch, action, .. } => {
             let (found, run_id, epoch) = ("lease_expired", *run_id, *epoch);
             let payload = Payload::WorkflowRecovery { found, action, run_id, epoch, checkpoint_id: None };
             let actor = Actor { id: "system".to_owned(), kind: ActorKind::Runtime };
-            vec![Draft { session_id: Some(*session_id), run_id: Some(run_id), actor, payload }]
+            Draft { session_id: Some(*session_id), run_id: Some(run_id), actor, payload }
         }
-        Event::RunRateLimited { run_id, session_id, provider, attempt, backoff_ms } => {
-            let (session_id, job_id, attempt, backoff_ms) = (*session_id, *run_id, *attempt, *backoff_ms);
-            let payload = Payload::SchedulerRateLimited { session_id, job_id, provider, backoff_ms, attempt };
-            vec![Draft::of_run(session_id, job_id, payload)]
+        Event::RunRateLimited { run_id, session_id, provider, attempt, backoff_ms, cause, bucket } => {
+            let (session_id, job_id) = (*session_id, *run_id);
+            let payload = Payload::SchedulerRateLimited {
+                session_id,
+                job_id,
+                provider,
+                backoff_ms: *backoff_ms,
+                attempt: *attempt,
+                cause: *cause,
+                bucket: bucket.as_ref().map(|(name, _)| name.as_str()),
+                bucket_level: bucket.as_ref().map(|(_, level)| *level),
+            };
+            Draft::of_run(session_id, job_id, payload)
         }
         Event::RunRetryScheduled { run_id, session_id, attempt, error, backoff_ms, .. } => {
             let (session_id, job_id, attempt, backoff_ms) = (*session_id, *run_id, *attempt, *backoff_ms);
             let payload = Payload::RunRetried { session_id, job_id, attempt, backoff_ms, error_code: &error.code };
-            vec![Draft::of_run(session_id, job_id, payload)]
+            Draft::of_run(session_id, job_id, payload)
         }
-        Event::RunSettled { run, duration_ms, .. } => run_settled(run, *duration_ms).into_iter().collect(),
-    }
+        Event::RunStalled { run_id, session_id, attempt, pending_tool_call_ids } => {
+            let (session_id, job_id, attempt) = (*session_id, *run_id, *attempt);
+            let payload = Payload::RunStalled { session_id, job_id, attempt, pending_tool_call_ids };
+            Draft::of_run(session_id, job_id, payload)
+        }
+        Event::RunParked { run_id, session_id, approval_id, .. } => {
+            let (session_id, job_id, awaiting) = (*session_id, *run_id, "approval");
+            Draft::of_run(session_id, job_id, Payload::RunParked { session_id, job_id, awaiting, approval_id })
+        }
+        Event::RunDecided { run_id, session_id, decision, decided_by, reason } => {
+            let (session_id, job_id, decision) = (*session_id, *run_id, *decision);
+            let payload = Payload::RunDecided { session_id, job_id, decision, decided_by, reason };
+            Draft { actor: decided_by.clone(), ..Draft::of_run(session_id, job_id, payload) }
+        }
+        Event::RunSettled { run, duration_ms, .. } => return run_settled(run, *duration_ms),
+        _ => return None,
+    };
+    Some(draft)
 }
 
 impl<'a> Draft<'a> {
@@ -162,6 +216,25 @@ impl<'a> Draft<'a> {
 fn leader_changed<'a>(epoch: Epoch) -> Draft<'a> {
     let payload = Payload::LeaderChanged { service: ServiceName::Scheduler, epoch };
     Draft { session_id: None, run_id: None, actor: Actor::runtime(), payload }
+}
+
+fn limit_changed<'a>(name: Cow<'a, str>, from: Option<u64>, to: Option<u64>, changed_by: &'a Actor) -> Draft<'a> {
+    let payload = Payload::LimitsChanged { name, from, to, changed_by };
+    Draft { session_id: None, run_id: None, actor: changed_by.clone(), payload }
+}
+
+/// Both amounts of a budget are set together. What they were before, the journal does not say.
+fn budget_set<'a>(
+    owner: &BudgetOwner,
+    tokens: Option<u64>,
+    usd: Option<MicroUsd>,
+    changed_by: &'a Actor,
+) -> Vec<Draft<'a>> {
+    let amounts = [("tokens", tokens), ("usd_micros", usd.map(|usd| usd.0))];
+    amounts
+        .into_iter()
+        .map(|(unit, to)| limit_changed(Cow::Owned(format!("budget:{owner}:{unit}")), None, to, changed_by))
+        .collect()
 }
 
 fn session_created(session: &SessionCreation) -> Draft<'_> {

@@ -1,9 +1,12 @@
 //! The payload of each public event. Written in the order of the catalogue and never through a map, so that the bytes do
 //! not depend on how a map orders its keys.
 
+use std::borrow::Cow;
+
 use laneway_contract::{
-    Actor, ArtifactId, Backend, Epoch, ErrorClass, Finish, FlightKind, JobKind, Lane, MemoryPolicy, MessageId,
-    MessageRole, MicroUsd, ModelId, RunId, ServiceName, SessionId, SessionState, Usage, WorkerId,
+    Actor, ArtifactId, Backend, BudgetType, Decision, Epoch, ErrorClass, Finish, FlightKind, JobKind, Lane,
+    MemoryPolicy, MessageId, MessageRole, MicroUsd, ModelId, RateCause, RunId, ServiceName, SessionId, SessionState,
+    Usage, WorkerId,
 };
 use serde::{Serialize, Serializer};
 
@@ -41,6 +44,12 @@ pub(crate) enum Payload<'a> {
         content_hash: ArtifactId,
         token_count: Option<u64>,
     },
+    SessionBudgetWarning {
+        session_id: SessionId,
+        budget_type: BudgetType,
+        current_value: Used,
+        threshold_value: Used,
+    },
     SchedulerEnqueue {
         session_id: SessionId,
         job_id: RunId,
@@ -62,6 +71,9 @@ pub(crate) enum Payload<'a> {
         provider: &'a str,
         backoff_ms: u64,
         attempt: u32,
+        cause: RateCause,
+        bucket: Option<&'a str>,
+        bucket_level: Option<i64>,
     },
     SchedulerCancelled {
         session_id: SessionId,
@@ -101,15 +113,34 @@ pub(crate) enum Payload<'a> {
         backoff_ms: u64,
         error_code: &'a str,
     },
+    RunStalled {
+        session_id: SessionId,
+        job_id: RunId,
+        attempt: u32,
+        pending_tool_call_ids: &'a [String],
+    },
     RunPoisoned {
         session_id: SessionId,
         job_id: RunId,
         attempts: u32,
     },
+    RunParked {
+        session_id: SessionId,
+        job_id: RunId,
+        awaiting: &'static str,
+        approval_id: &'a str,
+    },
+    RunDecided {
+        session_id: SessionId,
+        job_id: RunId,
+        decision: Decision,
+        decided_by: &'a Actor,
+        reason: &'a str,
+    },
     LimitsChanged {
-        name: &'a str,
-        from: Option<u32>,
-        to: Option<u32>,
+        name: Cow<'a, str>,
+        from: Option<u64>,
+        to: Option<u64>,
         changed_by: &'a Actor,
     },
     LeaderChanged {
@@ -126,6 +157,24 @@ pub(crate) enum Payload<'a> {
     },
 }
 
+/// What is used of a budget: tokens as a number, US dollars as everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Used {
+    Tokens(u64),
+    Usd(MicroUsd),
+}
+
+impl Used {
+    /// From a journal's number.
+    pub(crate) const fn new(budget_type: BudgetType, value: u64) -> Self {
+        match budget_type {
+            BudgetType::Tokens => Self::Tokens(value),
+            BudgetType::Usd => Self::Usd(MicroUsd(value)),
+        }
+    }
+}
+
 impl Payload<'_> {
     /// The type of the event that has this payload.
     pub(crate) const fn kind(&self) -> FlightKind {
@@ -134,6 +183,7 @@ impl Payload<'_> {
             Self::SessionStateChange { .. } => FlightKind::SessionStateChange,
             Self::SessionCompleted { .. } => FlightKind::SessionCompleted,
             Self::SessionMessage { .. } => FlightKind::SessionMessage,
+            Self::SessionBudgetWarning { .. } => FlightKind::SessionBudgetWarning,
             Self::SchedulerEnqueue { .. } => FlightKind::SchedulerEnqueue,
             Self::SchedulerDispatch { .. } => FlightKind::SchedulerDispatch,
             Self::SchedulerRateLimited { .. } => FlightKind::SchedulerRateLimited,
@@ -142,7 +192,10 @@ impl Payload<'_> {
             Self::RunCompleted { .. } => FlightKind::RunCompleted,
             Self::RunFailed { .. } => FlightKind::RunFailed,
             Self::RunRetried { .. } => FlightKind::RunRetried,
+            Self::RunStalled { .. } => FlightKind::RunStalled,
             Self::RunPoisoned { .. } => FlightKind::RunPoisoned,
+            Self::RunParked { .. } => FlightKind::RunParked,
+            Self::RunDecided { .. } => FlightKind::RunDecided,
             Self::LimitsChanged { .. } => FlightKind::LimitsChanged,
             Self::LeaderChanged { .. } => FlightKind::LeaderChanged,
             Self::WorkflowRecovery { .. } => FlightKind::WorkflowRecovery,

@@ -287,7 +287,7 @@ impl<'a> Writer<'a> {
 
     /// Publishes what is not stored of a frame, as many at a time as may be in flight.
     async fn write(&mut self, committed: &Committed<Event>) -> Result<(), Interrupted> {
-        let Committed { position, frame } = committed;
+        let Committed { position, gap_ms: _, frame } = committed;
         let before = std::mem::replace(&mut self.frame, position.hash);
         if let Some(stored) = self.stored
             && stored.frame.number == position.number

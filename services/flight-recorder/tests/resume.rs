@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use laneway_bus::Bus;
 use laneway_bus::async_nats::HeaderMap;
-use laneway_contract::{Event, MicroUsd, RunId, SessionId, SessionState, SessionStatus, Stream, Subject, Timestamp};
+use laneway_contract::{
+    Event, MicroUsd, RateCause, RunId, SessionId, SessionState, SessionStatus, Stream, Subject, Timestamp,
+};
 use laneway_flight_recorder::{EventHash, Recorder, RecorderError, public_events, verify};
 use laneway_journal::{Fault, Frame, Loss};
 use laneway_runtime::Shutdown;
@@ -55,7 +57,8 @@ fn session() -> SessionId {
 
 fn limited(attempt: u32) -> Event {
     let run_id = RunId::parse("0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d3f").unwrap();
-    Event::RunRateLimited { run_id, session_id: session(), provider: "echo".to_owned(), attempt, backoff_ms: 5 }
+    let (session_id, provider, cause) = (session(), "echo".to_owned(), RateCause::Provider);
+    Event::RunRateLimited { run_id, session_id, provider, attempt, backoff_ms: 5, cause, bucket: None }
 }
 
 fn completed() -> Event {

@@ -9,6 +9,7 @@
 //! | `services` | the services of this process |
 //! | `ready` | whether a service does its work, seen from outside |
 //! | [`nats_child`] | a nats-server of our own |
+//! | [`top`] | the live screen of a deployment |
 //! | [`output`] | tables, lines and JSON |
 //! | [`exit`] | errors and exit codes |
 
@@ -19,6 +20,7 @@ pub mod exit;
 pub mod follow;
 pub mod nats_child;
 pub mod output;
+pub mod top;
 
 mod ready;
 mod services;

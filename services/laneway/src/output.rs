@@ -176,6 +176,9 @@ pub fn took(run: &RunView) -> Option<u64> {
 #[must_use]
 pub fn why(run: &RunView) -> String {
     let status = &run.status;
+    if let Some(approval) = &status.approval_id {
+        return format!("approval {approval}");
+    }
     if status.reason != laneway_contract::WaitReason::None {
         return status.reason.to_string();
     }

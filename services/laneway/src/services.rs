@@ -100,7 +100,7 @@ impl Part {
             }
             ServiceName::Scheduler => {
                 let config = SchedulerConfig { instance: config.instance, limits: config.limits, catalog };
-                laneway_scheduler::run(bus, config, shutdown).await.map_err(text)
+                Box::pin(laneway_scheduler::run(bus, config, shutdown)).await.map_err(text)
             }
             ServiceName::Worker => {
                 let worker_id = config.worker.worker_id.clone().map_or_else(|| worker_id(&config.instance), Ok)?;

@@ -18,7 +18,7 @@ const DESK_ROOM: usize = 4_096;
 
 /// Something to do for the leading task.
 pub(crate) struct Order {
-    /// Refuses before anything is decided.
+    /// Looks before anything is decided.
     pub(crate) check: Option<Check>,
     /// What is to be decided; without it the order is a question.
     pub(crate) command: Option<Command>,
@@ -26,8 +26,8 @@ pub(crate) struct Order {
     pub(crate) finish: Finish,
 }
 
-/// A condition on the state right before a turn.
-pub(crate) type Check = Box<dyn FnOnce(&State) -> Result<(), ApiError> + Send>;
+/// Looks at the state right before a turn: refuses, or completes the command with what only the state says.
+pub(crate) type Check = Box<dyn FnOnce(&State, &mut Command) -> Result<(), ApiError> + Send>;
 /// Makes the answer of an order from what the turn came to.
 pub(crate) type Finish = Box<dyn FnOnce(Result<&mut Scene<'_>, ApiError>) -> Release + Send>;
 /// Hands the answer to the handler that waits for it. Takes the number of the frame up to which the answer is true.
@@ -52,7 +52,7 @@ pub(crate) struct Scene<'a> {
 impl Scene<'_> {
     /// A live run as callers see it.
     pub(crate) fn run_view(&self, run: &Run) -> RunView {
-        let mut view = RunView::from(run.record.clone());
+        let mut view = RunView::from((*run.record).clone());
         view.status.reason = self.state.wait_reason(run, self.hints, self.now);
         view
     }
@@ -78,7 +78,13 @@ impl Scene<'_> {
                 }
                 Ok(RenewReply { stop: stop.as_ref().map(stop_of) })
             }
-            Phase::Running { .. } | Phase::Queued | Phase::Dispatched { .. } | Phase::Backoff { .. } => {
+            Phase::Running { .. }
+            | Phase::Delayed { .. }
+            | Phase::Queued
+            | Phase::Dispatched { .. }
+            | Phase::Backoff { .. }
+            | Phase::Stalled
+            | Phase::AwaitingUser => {
                 Err(ApiError::new(ErrorCode::StaleEpoch, format!("epoch {epoch} of run {run_id} is over")))
             }
         }
@@ -94,7 +100,7 @@ impl Scene<'_> {
 pub(crate) const fn stop_of(cause: &StopCause) -> Stop {
     match cause {
         StopCause::Cancel { .. } => Stop::Cancel,
-        StopCause::Timeout => Stop::Timeout,
+        StopCause::Timeout | StopCause::Deadline => Stop::Timeout,
     }
 }
 
@@ -135,7 +141,7 @@ impl Desk {
         self.order(None, Some(command), look).await
     }
 
-    /// Has a command decided if a condition holds right before.
+    /// Has a command decided after a look at the state right before.
     pub(crate) async fn decide_if<A: Send + 'static>(
         &self,
         check: Option<Check>,

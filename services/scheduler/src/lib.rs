@@ -72,7 +72,7 @@ pub enum SchedulerError {
 pub async fn run(bus: Bus, config: SchedulerConfig, shutdown: Shutdown) -> Result<(), SchedulerError> {
     // Answers what `nats micro` asks, also while another leads: a scheduler that stands by does its part.
     let standing = Service::start(&bus, ServiceName::Scheduler, "scheduler", Vec::new()).await?;
-    let ended = leader::run(bus, config, shutdown).await;
+    let ended = Box::pin(leader::run(bus, config, shutdown)).await;
     standing.stop().await;
     ended
 }

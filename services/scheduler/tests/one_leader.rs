@@ -86,6 +86,19 @@ async fn a_cancel_reaches_runs_wherever_they_are() {
     let reply: CancelReply = world.ask(Endpoint::RunsCancel, &request).await.unwrap();
     let receipt = reply.runs[0].receipt.as_ref().unwrap();
     assert_eq!((receipt.reason.as_str(), receipt.too_late), ("enough", false));
+    // So does one that comes after the end: it was too late.
+    let done = submit("done");
+    world.submit(&done).await;
+    let run_id = worker.answer_one("done").await;
+    assert_eq!(Some(run_id), done.run_id);
+    let request = CancelRuns { run_id: Some(run_id), reason: "late".to_owned(), ..request };
+    let reply: CancelReply = world.ask(Endpoint::RunsCancel, &request).await.unwrap();
+    let [row] = &reply.runs[..] else { panic!("{reply:?}") };
+    let receipt = row.receipt.as_ref().unwrap();
+    assert_eq!((row.state, receipt.too_late, &receipt.by), (JobState::Completed, true, &actor()));
+    assert_eq!(receipt.reason, "late");
+    assert_eq!(receipt.settled_at, world.get(run_id).await.run.status.ended_at);
+    assert!(receipt.settled_at.unwrap() <= receipt.requested_at);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,7 +144,8 @@ async fn sessions_are_made_paused_and_ended() {
     assert_eq!(world.status().await.limits, limits);
     let request = submit("hello");
     let session_id = world.submit(&request).await.run.session_id;
-    let change = ChangeSession { session_id, actor: actor(), reason: "r".to_owned(), cancel_runs: false };
+    let change =
+        ChangeSession { session_id, actor: actor(), reason: "r".to_owned(), cancel_runs: false, interrupt: false };
     let paused: SessionReply = world.ask(Endpoint::SessionsPause, &change).await.unwrap();
     assert!(paused.session.status.state == SessionState::Paused && !paused.repeated);
     let again: SessionReply = world.ask(Endpoint::SessionsPause, &change).await.unwrap();
@@ -170,8 +184,9 @@ async fn the_intake_is_taken_in_when_a_leader_comes() {
     let letter: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!((letter["code"].as_str(), letter["stream_seq"].as_u64()), (Some("bad_request"), Some(3)));
     let artifact_id = ArtifactId::parse(letter["artifact_id"].as_str().unwrap()).unwrap();
-    let kept: ArtifactReply =
-        world.ask(Endpoint::ArtifactsGet, &GetArtifact { artifact_id, min_seq: None }).await.unwrap();
+    // The letter left after its frame, which the replica may not have applied yet.
+    let min_seq = Some(world.status().await.journal_seq);
+    let kept: ArtifactReply = world.ask(Endpoint::ArtifactsGet, &GetArtifact { artifact_id, min_seq }).await.unwrap();
     assert!(String::from_utf8(kept.bytes.unwrap().to_vec()).unwrap().contains("secret words"));
     let intake = world.bus.prefix().stream(Stream::Intake);
     within(async {

@@ -66,6 +66,68 @@ async fn a_leader_that_is_cut_off_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_next_leader_finds_the_buckets_as_they_were() {
+    let world = World::start().await;
+    let echo = || std::collections::BTreeMap::from([("echo".to_owned(), 1)]);
+    let burst = || std::collections::BTreeMap::from([("echo".to_owned(), 3)]);
+    let scopes = |providers| PerScope { providers, ..PerScope::default() };
+    let limits = Limits {
+        per_model: 8,
+        per_provider: 8,
+        requests_per_minute: scopes(echo()),
+        requests_burst: scopes(burst()),
+        ..Limits::default()
+    };
+    let first = world.scheduler_with("first", Some(limits.clone())).await;
+    let mut worker = world.worker("w1", 8).await;
+    world.status().await;
+    let second = world.scheduler_with("second", Some(limits)).await;
+    let mut runs = Vec::new();
+    for n in 0..4 {
+        runs.push(world.submit(&submit(&format!("run {n}"))).await.run.run_id);
+    }
+    for run in &runs[..3] {
+        assert_eq!(worker.answer_one("answer").await, *run);
+    }
+    let waits = |run: &RunView| run.status.reason == WaitReason::RequestsPerMinute;
+    world.until(runs[3], waits).await;
+    let level = async || {
+        let reply: LimitsReply = world.ask(Endpoint::LimitsGet, &GetLimits {}).await.unwrap();
+        let row = reply.limits.into_iter().find(|row| row.name == "requests_per_minute:provider:echo").unwrap();
+        (row.value, row.level)
+    };
+    assert_eq!(level().await, (1, Some(0)));
+    first.kill().await;
+    assert_eq!(world.status().await.leader, "second");
+    assert_eq!(level().await, (1, Some(0)), "the bucket was full again");
+    // The worker announces itself to the new leader, and the run still waits for the rate and nothing else.
+    world.until(runs[3], waits).await;
+    let explained: ExplainReply = world.ask(Endpoint::RunsExplain, &ExplainRun { run_id: runs[3] }).await.unwrap();
+    let [hold] = &explained.explanation.holds[..] else { panic!("{explained:?}") };
+    assert_eq!((hold.reason, hold.level, hold.needs), (WaitReason::RequestsPerMinute, Some(0), Some(1)));
+    assert!(hold.until.is_some() && explained.explanation.earliest_start == hold.until);
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_applies_once() {
+    let world = World::start().await;
+    let limits = |global| Some(Limits { global, ..Limits::default() });
+    let scheduler = world.scheduler_with("one", limits(3)).await;
+    assert_eq!(world.status().await.limits.global, 3);
+    let changes = std::collections::BTreeMap::from([("global".to_owned(), Some(5))]);
+    let change = ChangeLimits { changes, actor: common::actor() };
+    world.ask::<_, LimitsReply>(Endpoint::LimitsSet, &change).await.unwrap();
+    scheduler.stop().await;
+    let scheduler = world.scheduler_with("one", limits(3)).await;
+    assert_eq!(world.status().await.limits.global, 5, "the same file undid what was changed while running");
+    scheduler.stop().await;
+    let scheduler = world.scheduler_with("one", limits(4)).await;
+    assert_eq!(world.status().await.limits.global, 4);
+    scheduler.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_killed_loses_nothing() {
     let mut world = World::start().await;
     let scheduler = world.scheduler("one").await;

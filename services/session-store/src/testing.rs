@@ -78,9 +78,9 @@ impl World {
     pub(crate) fn frame(&mut self, body: Body<Event>) {
         let number = self.journal.len() as u64 + 1;
         let prev = self.journal.last().map_or(FrameHash::ZERO, |last| last.position.hash);
-        let frame = Frame { format: 1, journal_id: Uuid::nil(), epoch: 1, number, prev, time: at(0), body };
+        let frame = Frame { format: 2, journal_id: Uuid::nil(), epoch: 1, number, prev, time: at(0), body };
         let hash = FrameHash::of(format!("{number} {:?}", frame.prev).as_bytes());
-        self.journal.push(Committed { position: Position { number, hash }, frame });
+        self.journal.push(Committed { position: Position { number, hash }, gap_ms: 0, frame });
     }
 
     /// Applies what is journaled and not yet applied, all in one call.
@@ -171,23 +171,33 @@ pub(crate) fn created(session: SessionCreation) -> Event {
     Event::SessionCreated { session: Box::new(session), fingerprint: Fingerprint(1) }
 }
 
+fn status(state: SessionState, since: i64) -> SessionStatus {
+    SessionStatus {
+        state,
+        since: at(since),
+        current_run_id: None,
+        paused: false,
+        total_tokens: 5,
+        total_cost_usd: MicroUsd(0),
+        messages_count: 0,
+        context_window_used: None,
+    }
+}
+
 pub(crate) fn changed(n: u128, from: SessionState, to: SessionState, since: i64) -> Event {
     Event::SessionStateChanged {
         session_id: session_id(n),
         from,
         reason: "test".to_owned(),
-        status: SessionStatus {
-            state: to,
-            since: at(since),
-            current_run_id: None,
-            paused: false,
-            total_tokens: 5,
-            total_cost_usd: MicroUsd(0),
-            messages_count: 0,
-            context_window_used: None,
-        },
+        status: status(to, since),
         duration_ms: 0,
     }
+}
+
+/// New totals in the state that holds.
+pub(crate) fn touched(n: u128, state: SessionState, since: i64, total_tokens: u64) -> Event {
+    let status = SessionStatus { total_tokens, ..status(state, since) };
+    Event::SessionTouched { session_id: session_id(n), status }
 }
 
 /// A message of a caller in session `n`.
@@ -256,6 +266,10 @@ pub(crate) fn run(n: u128, run: u128, state: JobState) -> RunRecord {
             retry_backoff: RetryBackoff::Exponential,
             timeout_ms: 120_000,
             cancellation_token: None,
+            not_before: None,
+            deadline: None,
+            queue_timeout_ms: None,
+            max_tokens_budget: None,
             estimated_cost_usd: None,
             estimated_tokens: None,
             generation: GenerationSettings::default(),
@@ -281,6 +295,8 @@ pub(crate) fn run(n: u128, run: u128, state: JobState) -> RunRecord {
             cancel: None,
             worker_id: None,
             retry_of: None,
+            pending_tool_call_ids: Vec::new(),
+            approval_id: None,
             issues: Vec::new(),
         },
     }

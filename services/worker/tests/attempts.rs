@@ -54,7 +54,7 @@ async fn a_run_is_claimed_streamed_and_reported() {
                 assert_eq!((outcome, told, message_id), expected);
                 break;
             }
-            Piece::Thinking(_) | Piece::ToolCall { .. } => panic!("echo does neither"),
+            Piece::Thinking(_) | Piece::ToolCall { .. } => panic!("echo was asked for neither"),
         }
     }
     assert_eq!(text, "one two three");

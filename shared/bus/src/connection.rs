@@ -93,7 +93,11 @@ impl ConnectOptions {
             .ping_interval(PING_INTERVAL)
             .connection_timeout(CONNECT_TIMEOUT)
             .max_reconnects(None)
-            .reconnect_delay_callback(|tries| Duration::from_millis((50 << tries.min(5)).min(1_000)))
+            // Asked before the first try too, which waits for nothing.
+            .reconnect_delay_callback(|tries| match tries {
+                0 | 1 => Duration::ZERO,
+                tries => Duration::from_millis((25 << tries.min(6)).min(1_000)),
+            })
             .event_callback(move |event| {
                 log_event(&event);
                 if event == Event::Connected {

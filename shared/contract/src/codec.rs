@@ -11,7 +11,7 @@ pub const MAX_BODY_BYTES: usize = 768 * 1024;
 /// Lists and maps may be nested so deeply in a body, in both formats; for JSON it is the bound of its reader.
 const MAX_DEPTH: usize = 128;
 /// The fields whose keys are the caller's: an error names them and nothing below.
-const FREE_FORM: [&str; 2] = ["labels", "response_schema"];
+const FREE_FORM: [&str; 3] = ["labels", "response_schema", "changes"];
 /// A longer key is no name of a field.
 const MAX_FIELD_NAME_BYTES: usize = 64;
 

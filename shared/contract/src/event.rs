@@ -5,13 +5,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ArtifactId, Epoch, HashKey, MessageId, ModelId, PoolId, RunId, SessionId, WorkerId};
-use crate::limits::Limits;
+use crate::limits::{Limits, Scope};
 use crate::message::{Artifact, MessageRecord};
 use crate::money::MicroUsd;
-use crate::run::{RunError, RunRecord, Usage};
+use crate::run::{Estimate, Reservation, RunError, RunRecord, Usage};
 use crate::session::{Actor, SessionCreation, SessionStatus};
 use crate::time::Timestamp;
-use crate::vocabulary::SessionState;
+use crate::vocabulary::{BudgetType, Decision, RateCause, SessionState};
 
 /// What a request with a key contained, so that a repeat with other content is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,11 +32,47 @@ pub enum Event {
         /// The limit that differs, by its name; one event for each.
         name: String,
         /// What it was; null when it was not set.
-        from: Option<u32>,
+        from: Option<u64>,
         /// What it is; null when it is no longer set.
-        to: Option<u32>,
+        to: Option<u64>,
         /// Who changed it.
         changed_by: Actor,
+    },
+    /// The configuration of a process was put into force, so that it is not again before it has changed.
+    LimitsConfigured {
+        /// What it says.
+        limits: Limits,
+    },
+    /// The budget of a work packet or session is this from now on.
+    BudgetSet {
+        /// Whose.
+        owner: BudgetOwner,
+        /// Tokens; null when they are not bounded.
+        tokens: Option<u64>,
+        /// US dollars; null when they are not bounded.
+        usd: Option<MicroUsd>,
+        /// Who asked.
+        changed_by: Actor,
+    },
+    /// Most of a budget is used. Once, until the budget is set again.
+    BudgetWarned {
+        /// Whose.
+        owner: BudgetOwner,
+        /// The session whose run used it.
+        session_id: SessionId,
+        /// What is counted.
+        budget_type: BudgetType,
+        /// What is used: tokens, or millionths of a US dollar.
+        current_value: u64,
+        /// What it warns at.
+        threshold_value: u64,
+    },
+    /// Runs of a provider or model wait, or go on step by step. None: as if nothing had been.
+    CoolDownChanged {
+        /// Whose runs.
+        scope: Scope,
+        /// What holds.
+        cool_down: Option<CoolDown>,
     },
     /// What a fold of the journal up to here has to look like. Every follower compares it with its own.
     StateDigest {
@@ -64,6 +100,13 @@ pub enum Event {
         status: SessionStatus,
         /// From creation to now, for the event of an ended session.
         duration_ms: u64,
+    },
+    /// Totals and current run of a session are these, while its state is as before.
+    SessionTouched {
+        /// The session.
+        session_id: SessionId,
+        /// What holds now.
+        status: SessionStatus,
     },
     /// A pause was set or taken back.
     SessionPauseSet {
@@ -108,6 +151,8 @@ pub enum Event {
         run: Box<RunRecord>,
         /// What the request contained.
         fingerprint: Fingerprint,
+        /// What its reservation is made of.
+        estimate: Estimate,
     },
     /// A run holds its limits, and a pool may claim it.
     RunDispatched {
@@ -127,6 +172,8 @@ pub enum Event {
         model_id: ModelId,
         /// From submit to now.
         queue_wait_ms: u64,
+        /// What it takes of buckets and budgets.
+        reserved: Reservation,
     },
     /// The run waits in its queue again: nobody claimed its dispatch in time, its session was paused, its worker
     /// handed it back, or the wait before a retry is over.
@@ -137,6 +184,8 @@ pub enum Event {
         session_id: SessionId,
         /// The dispatch that is over.
         dispatch_no: u32,
+        /// Reports of the attempt that were taken, when it was handed back.
+        reports: u32,
     },
     /// A worker executes the run.
     RunClaimed {
@@ -194,7 +243,7 @@ pub enum Event {
         /// What is done about it: `retry`, `fail`, `cancel` or `poison`.
         action: String,
     },
-    /// The provider asked to wait. Once per run and cause.
+    /// The run waits for a rate. Once per run and cause.
     RunRateLimited {
         /// The run.
         run_id: RunId,
@@ -202,10 +251,14 @@ pub enum Event {
         session_id: SessionId,
         /// The provider.
         provider: String,
-        /// The attempt that was refused.
+        /// The attempt that was refused, or that waits.
         attempt: u32,
-        /// The wait before the next.
+        /// The wait, as far as it is known now.
         backoff_ms: u64,
+        /// Why.
+        cause: RateCause,
+        /// The bucket that has not enough, by its limit's name, and what it holds.
+        bucket: Option<(String, i64)>,
     },
     /// The attempt failed and another will be made.
     RunRetryScheduled {
@@ -229,6 +282,47 @@ pub enum Event {
         backoff_ms: u64,
         /// When the run is queued again.
         not_before: Timestamp,
+    },
+    /// The run has lost its worker after a tool was called: a person has to decide.
+    RunStalled {
+        /// The run.
+        run_id: RunId,
+        /// Its session.
+        session_id: SessionId,
+        /// The attempt.
+        attempt: u32,
+        /// The calls that nobody has answered.
+        pending_tool_call_ids: Vec<String>,
+    },
+    /// The run waits for a person's approval.
+    RunParked {
+        /// The run.
+        run_id: RunId,
+        /// Its session.
+        session_id: SessionId,
+        /// The attempt.
+        attempt: u32,
+        /// What it waits for.
+        approval_id: String,
+        /// Tokens of all attempts so far.
+        usage: Usage,
+        /// Cost of all attempts so far, where the price is known.
+        cost_usd: Option<MicroUsd>,
+        /// Reports of this attempt that were taken.
+        reports: u32,
+    },
+    /// A person has decided about a run that waited for it. What becomes of the run stands behind this event.
+    RunDecided {
+        /// The run.
+        run_id: RunId,
+        /// Its session.
+        session_id: SessionId,
+        /// What.
+        decision: Decision,
+        /// Who.
+        decided_by: Actor,
+        /// Why.
+        reason: String,
     },
     /// The run has ended.
     RunSettled {
@@ -264,6 +358,38 @@ pub enum StopCause {
     },
     /// The attempt's time is over.
     Timeout,
+    /// The run's time is over.
+    Deadline,
+}
+
+/// Whose budget it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum BudgetOwner {
+    /// A session.
+    Session(SessionId),
+    /// A work packet: all its sessions together.
+    WorkPacket(String),
+}
+
+impl std::fmt::Display for BudgetOwner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Session(id) => write!(f, "session:{id}"),
+            Self::WorkPacket(id) => write!(f, "wp:{id}"),
+        }
+    }
+}
+
+/// How the runs of a provider or model are held back after failures: none before `until`, then `allowed` at a time,
+/// twice as many after each success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoolDown {
+    /// Nothing starts before this time.
+    pub until: Timestamp,
+    /// Runs at a time after it; none while only failures are counted.
+    pub allowed: Option<u32>,
+    /// Failures in a row.
+    pub failures: u32,
 }
 
 impl Event {
@@ -273,12 +399,20 @@ impl Event {
         match self {
             Self::HashKeyCreated { .. }
             | Self::LimitsChanged { .. }
+            | Self::LimitsConfigured { .. }
+            | Self::BudgetSet { .. }
+            | Self::CoolDownChanged { .. }
             | Self::StateDigest { .. }
             | Self::ArtifactStored(_) => None,
             Self::SessionCreated { session, .. } => Some(session.session_id),
             Self::MessageAppended(message) => Some(message.session_id),
             Self::RunQueued { run, .. } | Self::RunSettled { run, .. } => Some(run.session_id),
             Self::SessionStateChanged { session_id, .. }
+            | Self::SessionTouched { session_id, .. }
+            | Self::BudgetWarned { session_id, .. }
+            | Self::RunStalled { session_id, .. }
+            | Self::RunParked { session_id, .. }
+            | Self::RunDecided { session_id, .. }
             | Self::SessionPauseSet { session_id, .. }
             | Self::SessionEndRequested { session_id, .. }
             | Self::AppendKeyTaken { session_id, .. }

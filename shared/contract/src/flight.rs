@@ -48,12 +48,14 @@ kinds! {
     SessionCompleted = "FR-EVT-SESS-003", "session.completed",
         ["session_id", "total_tokens", "total_cost_usd", "duration_ms", "messages_count"];
     SessionMessage = "FR-EVT-SESS-004", "session.message", ["session_id", "message_id", "role", "content_hash", "token_count"];
+    SessionBudgetWarning = "FR-EVT-SESS-005", "session.budget_warning",
+        ["session_id", "budget_type", "current_value", "threshold_value"];
     SchedulerEnqueue = "FR-EVT-SESS-SCHED-001", "session_scheduler.enqueue",
         ["session_id", "job_id", "job_kind", "lane", "priority", "concurrency_group"];
     SchedulerDispatch = "FR-EVT-SESS-SCHED-002", "session_scheduler.dispatch",
         ["session_id", "job_id", "lane", "provider", "queue_wait_ms"];
     SchedulerRateLimited = "FR-EVT-SESS-SCHED-003", "session_scheduler.rate_limited",
-        ["session_id", "job_id", "provider", "backoff_ms", "attempt"];
+        ["session_id", "job_id", "provider", "backoff_ms", "attempt", "cause", "bucket", "bucket_level"];
     SchedulerCancelled = "FR-EVT-SESS-SCHED-004", "session_scheduler.cancelled",
         ["session_id", "job_id", "reason", "cancelled_by"];
     RunStarted = "FR-EVT-RUN-001", "run.started", ["session_id", "job_id", "attempt", "epoch", "worker_id", "model_id"];
@@ -61,7 +63,10 @@ kinds! {
         ["session_id", "job_id", "attempt", "usage", "cost_usd", "finish", "duration_ms", "issues"];
     RunFailed = "FR-EVT-RUN-003", "run.failed", ["session_id", "job_id", "attempt", "error_code", "class"];
     RunRetried = "FR-EVT-RUN-004", "run.retried", ["session_id", "job_id", "attempt", "backoff_ms", "error_code"];
+    RunStalled = "FR-EVT-RUN-005", "run.stalled", ["session_id", "job_id", "attempt", "pending_tool_call_ids"];
     RunPoisoned = "FR-EVT-RUN-006", "run.poisoned", ["session_id", "job_id", "attempts"];
+    RunParked = "FR-EVT-RUN-007", "run.parked", ["session_id", "job_id", "awaiting", "approval_id"];
+    RunDecided = "FR-EVT-RUN-008", "run.decided", ["session_id", "job_id", "decision", "decided_by", "reason"];
     LimitsChanged = "FR-EVT-LIMIT-001", "limits.changed", ["name", "from", "to", "changed_by"];
     LeaderChanged = "FR-EVT-LEAD-001", "leader.changed", ["service", "epoch"];
     WorkflowRecovery = "FR-EVT-WF-RECOVERY", "workflow.recovery", ["found", "action", "run_id", "epoch", "checkpoint_id"];

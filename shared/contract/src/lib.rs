@@ -26,7 +26,7 @@ pub use chunk::{Chunk, Piece};
 pub use codec::{Format, MAX_BODY_BYTES, too_large};
 pub use endpoint::{Endpoint, ServiceName};
 pub use error::{ApiError, ErrorBody, ErrorCode};
-pub use event::{Event, Fingerprint, Output, StopCause};
+pub use event::{BudgetOwner, CoolDown, Event, Fingerprint, Output, StopCause};
 pub use flight::{FlightEvent, FlightKind, FlightSource};
 pub use ids::{ArtifactId, Epoch, HashKey, InvalidId, MessageId, ModelId, PoolId, RunId, SessionId, Token, WorkerId};
 pub use limits::*;
@@ -34,7 +34,8 @@ pub use message::{Artifact, MAX_MESSAGES, MessageDraft, MessageRecord, Source};
 pub use money::MicroUsd;
 pub use request::*;
 pub use run::{
-    CancelReceipt, GenerationSettings, ReasoningEffort, RunError, RunFields, RunRecord, RunStatus, RunView, Usage,
+    CancelReceipt, Estimate, GenerationSettings, ReasoningEffort, Reservation, RunError, RunFields, RunRecord,
+    RunStatus, RunView, Usage,
 };
 pub use session::{Actor, SessionCreation, SessionFields, SessionRecord, SessionStatus};
 pub use subject::{Family, Prefix, Stream, Subject};

@@ -127,6 +127,14 @@ pub struct RunFields {
     pub timeout_ms: u64,
     /// Cancelling by this token cancels every run that carries it.
     pub cancellation_token: Option<String>,
+    /// Not started before this time.
+    pub not_before: Option<Timestamp>,
+    /// Given up at this time, all attempts and waiting together.
+    pub deadline: Option<Timestamp>,
+    /// Given up when it was not dispatched within this time, counted from submit or `not_before`.
+    pub queue_timeout_ms: Option<u64>,
+    /// The most input and output tokens of all its provider calls together.
+    pub max_tokens_budget: Option<u64>,
     /// The caller's estimate.
     pub estimated_cost_usd: Option<MicroUsd>,
     /// The caller's estimate.
@@ -135,6 +143,41 @@ pub struct RunFields {
     pub generation: GenerationSettings,
     /// The caller's trace, as in the header `traceparent`.
     pub traceparent: Option<String>,
+}
+
+/// What the estimate of a run is made of, beside its window: worked out where the catalog of models is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Tokens of the answer.
+    pub output_tokens: u64,
+    /// US dollars per million input tokens, where known.
+    pub input_usd_per_million: Option<MicroUsd>,
+    /// US dollars per million output tokens, where known.
+    pub output_usd_per_million: Option<MicroUsd>,
+}
+
+impl Estimate {
+    /// What a call with a window of this size is expected to cost; nothing where the price is not known.
+    #[must_use]
+    pub fn cost(&self, input_tokens: u64) -> MicroUsd {
+        let part = |tokens: u64, price: Option<MicroUsd>| u128::from(tokens) * u128::from(price.unwrap_or_default().0);
+        let sum =
+            part(input_tokens, self.input_usd_per_million) + part(self.output_tokens, self.output_usd_per_million);
+        MicroUsd(u64::try_from(sum.div_ceil(1_000_000)).unwrap_or(u64::MAX))
+    }
+}
+
+/// What a dispatch takes before it is known what the call uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reservation {
+    /// Of the budgets.
+    pub tokens: u64,
+    /// Of the budgets.
+    pub cost_usd: MicroUsd,
+    /// Of the provider's bucket of tokens.
+    pub provider_tokens: u64,
+    /// Of the model's bucket of tokens.
+    pub model_tokens: u64,
 }
 
 /// A run as it is stored when it ends and as `runs.get` shows it.
@@ -191,6 +234,10 @@ pub struct RunStatus {
     pub worker_id: Option<WorkerId>,
     /// The run that this one tries again.
     pub retry_of: Option<RunId>,
+    /// The tool calls that nobody has answered, while it is `stalled`.
+    pub pending_tool_call_ids: Vec<String>,
+    /// What it waits for, while it is `awaiting_user`.
+    pub approval_id: Option<String>,
     /// Warnings that are not fatal.
     pub issues: Vec<String>,
 }

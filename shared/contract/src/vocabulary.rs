@@ -205,6 +205,10 @@ OnBusy {
     Enqueue = "ENQUEUE",
     /// Refuse with `busy`.
     Reject = "REJECT",
+    /// Cancel the current run, then go first.
+    Interrupt = "INTERRUPT",
+    /// Cancel the older queued runs, then wait behind the current one.
+    ReplaceQueued = "REPLACE_QUEUED",
 });
 
 words!(/// How the wait before a retry grows.
@@ -263,6 +267,18 @@ WaitReason {
     Model = "model",
     /// The concurrency group's limit.
     Group = "group",
+    /// Provider calls in a minute.
+    RequestsPerMinute = "requests_per_minute",
+    /// Tokens in a minute.
+    TokensPerMinute = "tokens_per_minute",
+    /// The provider asked to wait, or failed too often.
+    CoolDown = "cool_down",
+    /// The budget of its session or work packet has no room for its estimate.
+    Budget = "budget",
+    /// Its `not_before` has not come.
+    NotBefore = "not_before",
+    /// Another run of its class goes first.
+    Turn = "turn",
     /// The wait before a retry.
     RetryBackoff = "retry_backoff",
     /// No running worker serves its model.
@@ -283,14 +299,50 @@ ErrorClass {
     Server = "server",
     /// No connection, or a broken one.
     Network = "network",
-    /// No end within the attempt's time.
+    /// No end within the attempt's time, or not within the run's.
     Timeout = "timeout",
+    /// The run's token budget is used up.
+    Budget = "budget",
+    /// A person decided that it has failed.
+    Decided = "decided",
     /// The provider's answer cannot be read.
     Protocol = "protocol",
     /// The worker was lost.
     WorkerLost = "worker_lost",
     /// A fault of the worker.
     Internal = "internal",
+});
+
+words!(/// What is decided about a run that waits for a person.
+Decision {
+    /// Go on with the attempt that asked.
+    Approve = "approve",
+    /// Make another attempt.
+    Retry = "retry",
+    /// End it as failed.
+    Fail = "fail",
+    /// End it as cancelled.
+    Cancel = "cancel",
+});
+
+words!(/// What a run waits for a rate because of.
+RateCause {
+    /// The bucket of provider calls has not enough.
+    RequestsPerMinute = "requests_per_minute",
+    /// The bucket of tokens has not enough.
+    TokensPerMinute = "tokens_per_minute",
+    /// The provider refused the attempt and asked to wait.
+    Provider = "provider",
+    /// Other runs of the provider or model were refused or failed, so all of them wait.
+    CoolDown = "cool_down",
+});
+
+words!(/// What a budget counts.
+BudgetType {
+    /// Input and output tokens.
+    Tokens = "tokens",
+    /// US dollars.
+    Usd = "usd",
 });
 
 words!(/// Who an actor is.

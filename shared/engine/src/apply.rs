@@ -1,22 +1,41 @@
 //! The fold: one event after the other, deciding nothing.
 
-use laneway_contract::{Event, RunId, SessionId, StopCause, Timestamp};
+use laneway_contract::{
+    BudgetOwner, CoolDown, Event, MessageRecord, MessageRole, Reservation, RunId, RunRecord, Scope, SessionId,
+    StopCause, Timestamp, Usage,
+};
 
+use crate::admit::{bit, scopes};
+use crate::budget::{Account, Amount};
 use crate::decide::receipt;
-use crate::queue::class_of;
-use crate::run::{EndedRun, Phase, Run};
-use crate::session::{AppendKey, Session};
-use crate::state::State;
+use crate::queue::{ClassName, Head};
+use crate::run::{EndedRun, Phase, Requeued, Run};
+use crate::session::{AppendKey, Seat, Session, Spot};
+use crate::state::{State, tokens_of};
 
 impl State {
     /// Folds one event that was decided at `at`.
     pub fn apply(&mut self, event: &Event, at: Timestamp) {
         match event {
             Event::HashKeyCreated { key } => self.hash_key = Some(key.clone()),
-            Event::LimitsChanged { limits, .. } => self.limits = limits.clone(),
+            Event::LimitsChanged { limits, .. } => {
+                self.rates.relimit(&self.limits, limits, at);
+                self.limits = limits.clone();
+                self.slots.relimit(limits);
+                self.quiet = false;
+            }
+            Event::LimitsConfigured { limits } => self.configured = Some(limits.clone()),
+            Event::BudgetSet { owner, tokens, usd, .. } => {
+                self.change_account(owner, |account| account.set(*tokens, *usd));
+            }
+            Event::BudgetWarned { owner, budget_type, .. } => {
+                self.change_account(owner, |account| account.warned(*budget_type));
+            }
+            Event::CoolDownChanged { scope, cool_down } => self.set_cool_down(scope, *cool_down),
             Event::StateDigest { .. } | Event::ArtifactStored(_) => {}
             Event::SessionCreated { .. }
             | Event::SessionStateChanged { .. }
+            | Event::SessionTouched { .. }
             | Event::SessionPauseSet { .. }
             | Event::SessionEndRequested { .. }
             | Event::MessageAppended(_)
@@ -30,8 +49,19 @@ impl State {
             | Event::LeaseExpired { .. }
             | Event::RunRateLimited { .. }
             | Event::RunRetryScheduled { .. }
+            | Event::RunStalled { .. }
+            | Event::RunParked { .. }
+            | Event::RunDecided { .. }
             | Event::RunSettled { .. } => self.apply_to_run(event, at),
         }
+    }
+
+    fn set_cool_down(&mut self, scope: &Scope, cool_down: Option<CoolDown>) {
+        match cool_down {
+            Some(cool_down) => drop(self.cool_downs.insert(scope.clone(), cool_down)),
+            None => drop(self.cool_downs.remove(scope)),
+        }
+        self.quiet = false;
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "`apply` has matched exhaustively")]
@@ -50,12 +80,18 @@ impl State {
         }
         let Some(id) = event.session_id() else { return };
         self.change_session(id, |session| match event {
-            Event::SessionStateChanged { status, .. } => session.status = status.clone(),
+            Event::SessionStateChanged { status, .. } | Event::SessionTouched { status, .. } => {
+                session.status = status.clone();
+            }
             Event::SessionPauseSet { paused, reason, .. } => session.paused = paused.then(|| reason.clone()),
             Event::SessionEndRequested { end, reason, .. } => session.ending = Some((*end, reason.clone())),
             Event::MessageAppended(message) => {
                 session.tail = message.seq;
                 session.last_message_at = Some(at);
+                if message.finish.is_none_or(laneway_contract::Finish::in_later_windows) {
+                    let tokens = tokens_of(message.token_count, message.size);
+                    session.window_tokens = session.window_tokens.saturating_add(tokens);
+                }
             }
             Event::AppendKeyTaken { key, fingerprint, first_seq, last_seq, .. } => {
                 let taken = AppendKey { fingerprint: *fingerprint, first_seq: *first_seq, last_seq: *last_seq };
@@ -63,10 +99,8 @@ impl State {
             }
             _ => {}
         });
-        if let Event::MessageAppended(message) = event
-            && let (Some(run_id), Some(_)) = (message.run_id, message.attempt)
-        {
-            self.change_run(run_id, |run| run.record.status.output_message_ids.push(message.message_id));
+        if let Event::MessageAppended(message) = event {
+            self.produced(message);
         }
         let Some(session) = self.sessions.get(&id) else { return };
         if session.status.state.is_terminal() {
@@ -82,13 +116,33 @@ impl State {
         }
     }
 
+    /// A message of an attempt belongs to its run, which remembers the tool calls that nobody has answered.
+    fn produced(&mut self, message: &MessageRecord) {
+        let (Some(run_id), Some(_)) = (message.run_id, message.attempt) else { return };
+        self.change_run(run_id, |run| {
+            let status = &mut run.record.status;
+            status.output_message_ids.push(message.message_id);
+            let Some(call) = &message.tool_call_id else { return };
+            match message.role {
+                MessageRole::ToolCall => {
+                    run.called_tool = true;
+                    status.pending_tool_call_ids.push(call.clone());
+                }
+                MessageRole::ToolResult => status.pending_tool_call_ids.retain(|pending| pending != call),
+                MessageRole::System | MessageRole::User | MessageRole::Assistant => {}
+            }
+        });
+    }
+
     #[expect(clippy::wildcard_enum_match_arm, reason = "`apply` has matched exhaustively")]
     fn apply_to_run(&mut self, event: &Event, at: Timestamp) {
         match event {
-            Event::RunQueued { run, fingerprint } => self.queue_run(run, *fingerprint),
+            Event::RunQueued { run, fingerprint, estimate } => self.queue_run(run, *fingerprint, *estimate),
             Event::RunSettled { run, reports, .. } => self.settle_run(run, *reports, at),
-            Event::RunDispatched { run_id, dispatch_no, pool, claim_by, lane, queue_wait_ms, .. } => {
-                self.queues.took(*lane);
+            Event::RunDispatched { run_id, dispatch_no, pool, claim_by, lane, queue_wait_ms, reserved, .. } => {
+                self.queues.lanes.took(*lane, &self.limits);
+                self.take_turn(*run_id);
+                self.take_reservation(*run_id, *reserved, at);
                 self.change_run(*run_id, |run| {
                     run.dispatch_no = *dispatch_no;
                     run.phase = Phase::Dispatched { pool: pool.clone(), claim_by: *claim_by };
@@ -96,32 +150,25 @@ impl State {
                     run.record.status.queue_wait_ms.get_or_insert(*queue_wait_ms);
                 });
             }
-            Event::RunReturned { run_id, .. } => self.change_run(*run_id, |run| {
-                if matches!(run.phase, Phase::Running { .. }) {
-                    run.uncounted += 1;
-                }
-                run.phase = Phase::Queued;
-            }),
-            Event::RunClaimed {
-                run_id, attempt, epoch, worker_id, claim_id, upto_seq, stop_at, session_id, ..
-            } => {
+            Event::RunReturned { run_id, reports, .. } => {
+                self.release(*run_id, None, at);
+                self.change_run(*run_id, |run| {
+                    if matches!(run.phase, Phase::Running { .. }) {
+                        run.reports = *reports;
+                        // What was to go on after an approval still is; as the same attempt it counts once anyway.
+                        if run.record.status.approval_id.is_some() {
+                            run.decided = Some(Requeued::GoOn);
+                        } else {
+                            run.uncounted += 1;
+                        }
+                    }
+                    run.phase = Phase::Queued;
+                });
+            }
+            Event::RunClaimed { run_id, session_id, epoch, .. } => {
                 self.last_epoch = self.last_epoch.max(*epoch);
                 self.change_session(*session_id, |session| session.ever_claimed = true);
-                self.change_run(*run_id, |run| {
-                    run.phase = Phase::Running {
-                        worker_id: worker_id.clone(),
-                        claim_id: *claim_id,
-                        stop_at: *stop_at,
-                        stop: None,
-                    };
-                    run.upto_seq = Some(*upto_seq);
-                    run.reports = 0;
-                    let status = &mut run.record.status;
-                    status.attempt = *attempt;
-                    status.epoch = *epoch;
-                    status.started_at.get_or_insert(at);
-                    status.worker_id = Some(worker_id.clone());
-                });
+                self.change_run(*run_id, |run| claimed(run, event, at));
             }
             Event::RunStopRequested { run_id, cause, .. } => self.change_run(*run_id, |run| {
                 if let StopCause::Cancel { by, reason } = cause {
@@ -134,9 +181,15 @@ impl State {
             Event::ReportTaken { run_id, report_no, .. } => {
                 self.change_run(*run_id, |run| run.reports = report_no + 1);
             }
-            Event::LeaseExpired { run_id, .. } => self.change_run(*run_id, |run| run.lost += 1),
-            Event::RunRateLimited { run_id, .. } => self.change_run(*run_id, |run| run.rate_recorded = true),
+            Event::LeaseExpired { run_id, .. } => {
+                self.lose(*run_id);
+                self.change_run(*run_id, |run| run.lost += 1);
+            }
+            Event::RunRateLimited { run_id, cause, .. } => {
+                self.change_run(*run_id, |run| run.rates_recorded |= bit(*cause));
+            }
             Event::RunRetryScheduled { run_id, error, usage, cost_usd, reports, not_before, .. } => {
+                self.used(*run_id, usage, *cost_usd, at);
                 self.change_run(*run_id, |run| {
                     run.reports = *reports;
                     run.phase = Phase::Backoff { until: *not_before };
@@ -145,37 +198,82 @@ impl State {
                     run.record.status.cost_usd = *cost_usd;
                 });
             }
+            Event::RunStalled { run_id, .. } => self.change_run(*run_id, |run| run.phase = Phase::Stalled),
+            Event::RunParked { run_id, approval_id, usage, cost_usd, reports, .. } => {
+                self.used(*run_id, usage, *cost_usd, at);
+                self.change_run(*run_id, |run| {
+                    run.reports = *reports;
+                    run.phase = Phase::AwaitingUser;
+                    run.record.status.usage = *usage;
+                    run.record.status.cost_usd = *cost_usd;
+                    run.record.status.approval_id = Some(approval_id.clone());
+                });
+            }
+            Event::RunDecided { run_id, decision, .. } => self.change_run(*run_id, |run| decided(run, *decision)),
             _ => {}
         }
     }
 
-    fn queue_run(&mut self, record: &laneway_contract::RunRecord, fingerprint: laneway_contract::Fingerprint) {
+    fn queue_run(
+        &mut self,
+        record: &RunRecord,
+        fingerprint: laneway_contract::Fingerprint,
+        estimate: laneway_contract::Estimate,
+    ) {
         self.last_order += 1;
+        let fields = &record.fields;
+        let name =
+            ClassName { lane: fields.lane, model: fields.model_id.clone(), group: fields.concurrency_group.clone() };
+        let class = self.queues.join(name, &mut self.slots, &self.limits);
+        let turn = self.turns.join((fields.lane, fields.priority), &fields.fairness_key);
+        let late = fields.not_before.filter(|until| *until > record.status.submitted_at);
         let run = Run {
-            record: record.clone(),
-            phase: Phase::Queued,
+            record: Box::new(record.clone()),
+            phase: late.map_or(Phase::Queued, |until| Phase::Delayed { until }),
             order: self.last_order,
             dispatch_no: 0,
             upto_seq: None,
             reports: 0,
+            past_reports: Vec::new(),
             uncounted: 0,
             lost: 0,
-            rate_recorded: false,
+            rates_recorded: 0,
             fingerprint,
+            estimate,
+            reserved: Reservation::default(),
+            unknown: Reservation::default(),
+            called_tool: false,
+            decided: None,
+            class,
+            turn,
         };
         let id = record.run_id;
-        if let Some(token) = &record.fields.cancellation_token {
+        if let Some(token) = &fields.cancellation_token {
             self.by_token.entry(token.clone()).or_default().insert(id);
         }
+        self.digests.touch_turn(turn, self.turns.owner(turn).0);
         self.runs.insert(id, run);
-        self.change_session(record.session_id, |session| session.ever_queued = true);
+        let replaces = fields.on_busy == laneway_contract::OnBusy::ReplaceQueued;
+        let order = self.last_order;
+        self.change_session(record.session_id, |session| {
+            session.ever_queued = true;
+            if replaces && session.queued() > 0 {
+                session.replaced_below = order;
+            }
+        });
         self.index_run(id);
+        self.look_at_replaced(record.session_id);
     }
 
-    fn settle_run(&mut self, record: &laneway_contract::RunRecord, reports: u32, at: Timestamp) {
+    fn settle_run(&mut self, record: &RunRecord, reports: u32, at: Timestamp) {
         let id = record.run_id;
+        self.used(id, &record.status.usage, record.status.cost_usd, at);
         self.unindex_run(id);
         let Some(run) = self.runs.remove(&id) else { return };
+        let (owner, _) = self.turns.owner(run.turn);
+        self.digests.touch_turn(run.turn, owner);
+        self.turns.leave(run.turn);
+        self.queues.leave(run.class, &mut self.slots);
         if let Some(token) = &run.record.fields.cancellation_token
             && let Some(runs) = self.by_token.get_mut(token)
         {
@@ -184,12 +282,13 @@ impl State {
                 self.by_token.remove(token);
             }
         }
+        let mut taken = run.past_reports;
+        taken.push((record.status.epoch, reports));
         let ended = EndedRun {
             run_id: id,
             session_id: record.session_id,
             state: record.status.state,
-            epoch: record.status.epoch,
-            reports,
+            reports: taken,
             ended_at: at,
             fingerprint: run.fingerprint,
         };
@@ -202,78 +301,317 @@ impl State {
                 session.ending = Some((end, format!("its run is {}", record.status.state)));
             }
         });
+        self.look_at_replaced(record.session_id);
+    }
+
+    /// Whether runs of a session still have to give way to one that replaces them.
+    fn look_at_replaced(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        if session.replaced_below == 0 {
+            return;
+        }
+        if self.replaced_run(session).is_some() {
+            self.replacing_sessions.insert(id);
+        } else {
+            self.replacing_sessions.remove(&id);
+            self.change_session(id, |session| session.replaced_below = 0);
+        }
+    }
+
+    /// A waiting run of a session that gives way to a newer one.
+    pub(crate) fn replaced_run(&self, session: &Session) -> Option<&Run> {
+        let below = session.replaced_below;
+        let seated = session.queue.iter().filter(|(seat, _)| !matches!(seat, Seat::Decided(_))).map(|(_, id)| id);
+        let waiting = session.delayed.values().chain(seated);
+        waiting.filter_map(|id| self.runs.get(id)).find(|run| run.order < below)
+    }
+
+    /// The run's key takes a turn.
+    fn take_turn(&mut self, id: RunId) {
+        let Some(run) = self.runs.get(&id) else { return };
+        self.queues.serve(run.record.fields.priority, run.turn, &mut self.turns);
+        self.digests.touch_turn(run.turn, self.turns.owner(run.turn).0);
+    }
+
+    fn take_reservation(&mut self, id: RunId, reserved: Reservation, at: Timestamp) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        run.reserved = reserved;
+        let (session, scopes) = (run.record.session_id, scopes(&run.record.fields.model_id));
+        if self.limits.has_rates() {
+            self.rates.reserve(&self.limits, scopes, &reserved, at);
+        }
+        self.change_accounts(session, |account| account.reserve(amount(&reserved)));
+    }
+
+    /// What a run has reserved comes back: none of it was used, or as many tokens and as much money.
+    fn release(&mut self, id: RunId, used: Option<Amount>, at: Timestamp) {
+        let Some(run) = self.runs.get_mut(&id).filter(|run| run.holds_slot()) else { return };
+        let reserved = std::mem::take(&mut run.reserved);
+        let (session, scopes) = (run.record.session_id, scopes(&run.record.fields.model_id));
+        if self.limits.has_rates() {
+            self.rates.settle(&self.limits, scopes, &reserved, used.map(|used| used.tokens), at);
+        }
+        self.change_accounts(session, |account| account.settle(amount(&reserved), used.unwrap_or_default()));
+    }
+
+    /// The totals of a run are these: what the attempt has used is their growth.
+    fn used(&mut self, id: RunId, usage: &Usage, cost: Option<laneway_contract::MicroUsd>, at: Timestamp) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let status = &run.record.status;
+        let used = Amount {
+            tokens: usage.total().saturating_sub(status.usage.total()),
+            usd: cost.unwrap_or_default().0.saturating_sub(status.cost_usd.unwrap_or_default().0),
+        };
+        match run.phase {
+            Phase::Running { .. } => self.release(id, Some(used), at),
+            Phase::Dispatched { .. } => self.release(id, None, at),
+            // A late report says what the lost attempt has really used.
+            Phase::Delayed { .. } | Phase::Queued | Phase::Backoff { .. } | Phase::Stalled | Phase::AwaitingUser
+                if used != Amount::default() =>
+            {
+                let unknown = std::mem::take(&mut run.unknown);
+                let (session, scopes) = (run.record.session_id, scopes(&run.record.fields.model_id));
+                if self.limits.has_rates() {
+                    self.rates.settle(&self.limits, scopes, &unknown, Some(used.tokens), at);
+                }
+                self.change_accounts(session, |account| account.correct(amount(&unknown), used));
+            }
+            Phase::Delayed { .. } | Phase::Queued | Phase::Backoff { .. } | Phase::Stalled | Phase::AwaitingUser => {}
+        }
+    }
+
+    /// The worker of an attempt is lost: what it had reserved counts as used, since nobody knows.
+    fn lose(&mut self, id: RunId) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let reserved = std::mem::take(&mut run.reserved);
+        run.unknown = reserved;
+        let session = run.record.session_id;
+        self.change_accounts(session, |account| account.settle(amount(&reserved), amount(&reserved)));
+    }
+
+    /// Changes the budget of a session and of its work packet.
+    fn change_accounts(&mut self, id: SessionId, change: impl Fn(&mut Account)) {
+        let packet = self.sessions.get(&id).and_then(|session| session.creation.fields.wp_id.clone());
+        self.change_session(id, |session| change(&mut session.budget));
+        if let Some(packet) = packet {
+            self.change_account(&BudgetOwner::WorkPacket(packet), change);
+        }
+    }
+
+    /// Changes one budget, and looks again at the heads that it can hold.
+    fn change_account(&mut self, owner: &BudgetOwner, change: impl FnOnce(&mut Account)) {
+        match owner {
+            BudgetOwner::Session(id) => self.change_session(*id, |session| change(&mut session.budget)),
+            BudgetOwner::WorkPacket(id) => {
+                let packet = self.work_packets.entry(id.clone()).or_default();
+                let before = packet.account.left();
+                change(&mut packet.account);
+                let concerned = packet.between(before, packet.account.left());
+                self.digests.touch_work_packet(id);
+                for session in concerned {
+                    self.reseat(session);
+                }
+            }
+        }
     }
 
     /// Changes a run, keeping every index in step.
     fn change_run(&mut self, id: RunId, change: impl FnOnce(&mut Run)) {
-        self.unindex_run(id);
-        if let Some(run) = self.runs.get_mut(&id) {
-            change(run);
-            run.record.status.state = run.state();
-        }
-        self.index_run(id);
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let before = Footprint::of(run);
+        let class = self.queues.class(run.class);
+        self.slots.count(run, class, false);
+        change(run);
+        run.record.status.state = run.state();
+        self.slots.count(run, class, true);
+        let (session, after) = (run.record.session_id, Footprint::of(run));
+        // Also a claim: a worker that executes more than its slots takes a dispatch off its pool and no slot.
+        self.quiet &= !before.holds;
+        self.digests.touch_run(id);
+        self.move_run(id, session, Some(before), Some(after));
     }
 
     fn index_run(&mut self, id: RunId) {
         let Some(run) = self.runs.get(&id) else { return };
-        self.slots.add(run);
-        if let Some(due) = run.due() {
-            self.due.insert((due, id));
-        }
-        let (session_id, order, lane) = (run.record.session_id, run.order, run.record.fields.lane);
-        let waits = matches!(run.phase, Phase::Queued);
-        if waits {
-            self.queues.count(lane, 1);
-        }
+        self.slots.count(run, self.queues.class(run.class), true);
         self.digests.touch_run(id);
-        self.change_session(session_id, |session| {
-            if waits {
-                session.queue.insert(order, id);
-            } else {
-                session.current = Some(id);
-            }
-        });
+        self.move_run(id, run.record.session_id, None, Some(Footprint::of(run)));
     }
 
     fn unindex_run(&mut self, id: RunId) {
         let Some(run) = self.runs.get(&id) else { return };
-        self.slots.remove(run);
-        if let Some(due) = run.due() {
-            self.due.remove(&(due, id));
+        self.slots.count(run, self.queues.class(run.class), false);
+        self.quiet = false;
+        self.move_run(id, run.record.session_id, Some(Footprint::of(run)), None);
+    }
+
+    /// Moves a run in the indexes from where it was to where it is.
+    fn move_run(&mut self, id: RunId, session: SessionId, before: Option<Footprint>, after: Option<Footprint>) {
+        if before == after {
+            return;
         }
-        let (session_id, order, lane) = (run.record.session_id, run.order, run.record.fields.lane);
-        let waited = matches!(run.phase, Phase::Queued);
-        if waited {
-            self.queues.count(lane, -1);
-        }
-        self.change_session(session_id, |session| {
-            if waited {
-                session.queue.remove(&order);
-            } else if session.current == Some(id) {
-                session.current = None;
+        if let Some(before) = before {
+            if before.holds {
+                self.holding.remove(&id);
             }
-        });
+            if let Some(due) = before.due {
+                self.due.remove(&(due, id));
+            }
+            if before.spot != Spot::Current {
+                self.queues.count(before.lane, false);
+            }
+            if let Spot::Queue(..) = before.spot {
+                self.turns.wait(before.turn, before.place, false);
+            }
+        }
+        if let Some(after) = after {
+            if after.holds {
+                self.holding.insert(id);
+            }
+            if let Some(due) = after.due {
+                self.due.insert((due, id));
+            }
+            if after.spot != Spot::Current {
+                self.queues.count(after.lane, true);
+            }
+            if let Spot::Queue(..) = after.spot {
+                self.turns.wait(after.turn, after.place, true);
+            }
+        }
+        let spots = (before.map(|before| before.spot), after.map(|after| after.spot));
+        if spots.0 != spots.1 {
+            self.change_session(session, |session| session.move_run(id, spots.0, spots.1));
+        }
     }
 
     /// Changes a session, keeping its head in the queues in step.
     fn change_session(&mut self, id: SessionId, change: impl FnOnce(&mut Session)) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let before = session.head();
         change(session);
-        let after = session.head();
         self.digests.touch_session(id);
-        if before == after {
+        self.reseat(id);
+    }
+
+    /// Puts the head of a session where it belongs: into its class, when the budgets have room for it.
+    fn reseat(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let head = session.head();
+        let bounded = session.creation.fields.wp_id.is_some() || session.budget.is_bounded();
+        if !bounded && head == session.seated.map(|(_, run)| run) {
             return;
         }
-        for (head, insert) in [(before, false), (after, true)] {
-            let Some((order, run_id)) = head else { continue };
-            let Some(run) = self.runs.get(&run_id) else { continue };
-            let (class, place) = (class_of(&run.record.fields), (run.record.fields.priority, order));
-            if insert {
-                self.queues.insert(class, place, run_id);
-            } else {
-                self.queues.remove(&class, place);
+        let head = head.and_then(|run| self.runs.get(&run));
+        let head = head.map(|run| {
+            let place =
+                Head { class: run.class, priority: run.record.fields.priority, key: run.turn, place: run.place() };
+            (place, run.record.run_id, self.estimate(run, session))
+        });
+        let seated = head.filter(|(.., estimate)| self.affords(session, *estimate));
+        let seated = seated.map(|(place, run, _)| (place, run));
+        let indexed = head.map(|(.., estimate)| estimate).filter(|_| session.creation.fields.wp_id.is_some());
+        if seated.map(|(_, run)| run) == session.seated.map(|(_, run)| run) && indexed == session.indexed {
+            return;
+        }
+        let packet = session.creation.fields.wp_id.clone();
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut session.seated, seated);
+        let indexed_before = std::mem::replace(&mut session.indexed, indexed);
+        if let Some((head, _)) = before {
+            self.queues.remove(head, &mut self.turns);
+        }
+        if let Some((head, run)) = seated {
+            self.queues.insert(head, run, &mut self.turns);
+            self.quiet = false;
+        }
+        if let Some(packet) = packet {
+            let packet = self.work_packets.entry(packet).or_default();
+            if let Some(estimate) = indexed_before {
+                packet.remove(estimate, id);
+            }
+            if let Some(estimate) = indexed {
+                packet.insert(estimate, id);
             }
         }
     }
+}
+
+fn claimed(run: &mut Run, event: &Event, at: Timestamp) {
+    let Event::RunClaimed { attempt, epoch, worker_id, claim_id, upto_seq, stop_at, .. } = event else { return };
+    if run.record.status.epoch > 0 {
+        run.past_reports.push((run.record.status.epoch, run.reports));
+    }
+    run.phase = Phase::Running { worker_id: worker_id.clone(), claim_id: *claim_id, stop_at: *stop_at, stop: None };
+    run.upto_seq = Some(*upto_seq);
+    run.reports = 0;
+    run.unknown = Reservation::default();
+    // What goes on after an approval is the same attempt, with the tools that it has called.
+    let goes_on = run.decided.take() == Some(Requeued::GoOn);
+    if !goes_on {
+        run.called_tool = false;
+        run.record.status.pending_tool_call_ids.clear();
+        run.record.status.approval_id = None;
+    }
+    let status = &mut run.record.status;
+    status.attempt = *attempt;
+    status.epoch = *epoch;
+    status.started_at.get_or_insert(at);
+    status.worker_id = Some(worker_id.clone());
+}
+
+/// Only a decision that goes on changes the run here; the others end it in the event behind.
+fn decided(run: &mut Run, decision: laneway_contract::Decision) {
+    use laneway_contract::Decision;
+    run.decided = match decision {
+        Decision::Approve => Some(Requeued::GoOn),
+        Decision::Retry => Some(Requeued::Again),
+        Decision::Fail | Decision::Cancel => return,
+    };
+    run.phase = Phase::Queued;
+    if decision == Decision::Retry {
+        run.record.status.approval_id = None;
+    }
+}
+
+/// Where a run is in the indexes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Footprint {
+    holds: bool,
+    due: Option<Timestamp>,
+    lane: laneway_contract::Lane,
+    turn: crate::turns::KeyId,
+    place: crate::queue::Place,
+    spot: Spot,
+}
+
+impl Footprint {
+    fn of(run: &Run) -> Self {
+        let spot = match run.phase {
+            Phase::Queued => Spot::Queue(run.seat()),
+            Phase::Delayed { .. } => Spot::Delayed(run.order),
+            Phase::Dispatched { .. }
+            | Phase::Running { .. }
+            | Phase::Backoff { .. }
+            | Phase::Stalled
+            | Phase::AwaitingUser => Spot::Current,
+        };
+        let lane = run.record.fields.lane;
+        Self { holds: run.holds_slot(), due: run.due(), lane, turn: run.turn, place: run.place(), spot }
+    }
+}
+
+impl Run {
+    /// Its place in the queue of its session.
+    fn seat(&self) -> Seat {
+        if self.decided.is_some() {
+            Seat::Decided(self.order)
+        } else if self.record.fields.on_busy == laneway_contract::OnBusy::Interrupt {
+            Seat::Front(u64::MAX - self.order)
+        } else {
+            Seat::Behind(self.order)
+        }
+    }
+}
+
+fn amount(reserved: &Reservation) -> Amount {
+    Amount { tokens: reserved.tokens, usd: reserved.cost_usd.0 }
 }

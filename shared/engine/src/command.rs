@@ -1,8 +1,9 @@
 //! What the leader is asked to do, after the edge has parsed, checked and hashed it.
 
 use laneway_contract::{
-    Actor, Artifact, Backend, Epoch, Fingerprint, GenerationSettings, HashKey, Lane, Limits, MessageDraft, MicroUsd,
-    ModelId, OnBusy, Outcome, RetryBackoff, RunId, SessionFields, SessionId, SessionState, WorkerId,
+    Actor, Artifact, Backend, BudgetOwner, Decision, Epoch, Estimate, Fingerprint, GenerationSettings, HashKey, Lane,
+    LimitName, Limits, MessageDraft, MicroUsd, ModelId, OnBusy, Outcome, RetryBackoff, RunId, SessionFields, SessionId,
+    SessionState, Timestamp, WorkerId,
 };
 
 /// A command. One variant for each kind of decision.
@@ -10,8 +11,10 @@ use laneway_contract::{
 pub enum Command {
     /// Make the deployment's hash key. Refused when there is one.
     CreateHashKey(HashKey),
-    /// Use these limits from now on.
-    SetLimits(SetLimits),
+    /// Change limits.
+    SetLimits(Box<SetLimits>),
+    /// Set a budget.
+    SetBudget(SetBudget),
     /// Store bytes.
     Put(Box<Artifact>),
     /// Make a session.
@@ -28,6 +31,8 @@ pub enum Command {
     End(EndSession),
     /// Take the lease of a dispatched run.
     Claim(Claim),
+    /// Decide about a run that waits for a person.
+    Decide(Decide),
     /// Take in what an attempt produced.
     Report(Box<Report>),
 }
@@ -35,10 +40,48 @@ pub enum Command {
 /// See [`Command::SetLimits`].
 #[derive(Clone, Debug)]
 pub struct SetLimits {
-    /// All limits.
-    pub limits: Limits,
+    /// What is to change.
+    pub change: LimitsChange,
     /// Who asks.
     pub actor: Actor,
+}
+
+/// A change of limits.
+#[derive(Clone, Debug)]
+pub enum LimitsChange {
+    /// What a configuration says, in place of everything that holds. Once: the same again changes nothing, so that what
+    /// was changed while running stays until the configuration itself is another.
+    Configured(Box<Limits>),
+    /// Single limits; none takes one away.
+    Single(Vec<(LimitName, Option<u64>)>),
+}
+
+/// See [`Command::SetBudget`].
+#[derive(Clone, Debug)]
+pub struct SetBudget {
+    /// Whose.
+    pub owner: BudgetOwner,
+    /// Tokens; none does not bound them.
+    pub tokens: Option<u64>,
+    /// US dollars; none does not bound them.
+    pub usd: Option<MicroUsd>,
+    /// Who asks.
+    pub actor: Actor,
+}
+
+/// See [`Command::Decide`].
+#[derive(Clone, Debug)]
+pub struct Decide {
+    /// The run.
+    pub run_id: RunId,
+    /// What.
+    pub decision: Decision,
+    /// The approval that is meant.
+    pub approval_id: Option<String>,
+    /// Who.
+    pub actor: Actor,
+    /// Why.
+    pub reason: String,
 }
 
 /// See [`Command::Create`].
@@ -117,6 +160,14 @@ pub struct Submit {
     pub timeout_ms: u64,
     /// Cancelling by it cancels every run that carries it.
     pub cancellation_token: Option<String>,
+    /// Not started before this time.
+    pub not_before: Option<Timestamp>,
+    /// Given up at this time.
+    pub deadline: Option<Timestamp>,
+    /// Given up when not dispatched within this time.
+    pub queue_timeout_ms: Option<u64>,
+    /// The most tokens of all its calls.
+    pub max_tokens_budget: Option<u64>,
     /// The caller's estimate.
     pub estimated_cost_usd: Option<MicroUsd>,
     /// The caller's estimate.
@@ -125,6 +176,10 @@ pub struct Submit {
     pub generation: GenerationSettings,
     /// The caller's trace.
     pub traceparent: Option<String>,
+    /// What its reservation is made of, by the catalog and its model: its own, else the session's.
+    pub estimate: Estimate,
+    /// The run that it tries again.
+    pub retry_of: Option<RunId>,
 }
 
 /// See [`Command::Cancel`].
@@ -161,6 +216,8 @@ pub struct PauseSession {
     pub session_id: SessionId,
     /// True pauses, false resumes.
     pub paused: bool,
+    /// Cancel the executing run too.
+    pub interrupt: bool,
     /// Who asks.
     pub actor: Actor,
     /// Why.

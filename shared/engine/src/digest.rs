@@ -1,33 +1,65 @@
 //! The digest of the state: a hash of each record, summed up, so that only changed records are hashed again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use laneway_contract::{RunId, SessionId};
 use serde::Serialize;
 
 use crate::state::State;
+use crate::turns::{KeyId, OwnerId};
 
 /// Hashes of records, and which of them are out of date.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Digests {
     records: BTreeMap<Key, u128>,
     sum: u128,
-    touched: BTreeSet<Key>,
+    /// May name one more than once.
+    touched: Vec<Key>,
+    /// How many are let grow before they are told apart.
+    bound: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Session(SessionId),
     Run(RunId),
+    Owner(OwnerId),
+    Turn(KeyId),
+    WorkPacket(String),
 }
 
 impl Digests {
     pub(crate) fn touch_session(&mut self, id: SessionId) {
-        self.touched.insert(Key::Session(id));
+        self.touch(Key::Session(id));
     }
 
     pub(crate) fn touch_run(&mut self, id: RunId) {
-        self.touched.insert(Key::Run(id));
+        self.touch(Key::Run(id));
+    }
+
+    pub(crate) fn touch_turn(&mut self, key: KeyId, owner: OwnerId) {
+        self.touch(Key::Turn(key));
+        self.touch(Key::Owner(owner));
+    }
+
+    pub(crate) fn touch_work_packet(&mut self, id: &str) {
+        self.touch(Key::WorkPacket(id.to_owned()));
+    }
+
+    fn touch(&mut self, key: Key) {
+        if self.touched.last() == Some(&key) {
+            return;
+        }
+        self.touched.push(key);
+        if self.touched.len() > self.bound {
+            self.tell_apart();
+            self.bound = 2 * self.touched.len() + 1_024;
+        }
+    }
+
+    fn tell_apart(&mut self) {
+        self.touched.sort_unstable();
+        self.touched.dedup();
     }
 
     fn set(&mut self, key: Key, hash: Option<u128>) {
@@ -43,8 +75,9 @@ impl State {
     /// The digest of the state; equal states have equal digests. Costs as much as has changed since the last call.
     pub fn digest(&mut self) -> u128 {
         let mut digests = std::mem::take(&mut self.digests);
+        digests.tell_apart();
         for key in std::mem::take(&mut digests.touched) {
-            let hash = self.hash_record(key);
+            let hash = self.hash_record(&key);
             digests.set(key, hash);
         }
         self.digests = digests;
@@ -56,22 +89,35 @@ impl State {
     pub fn full_digest(&self) -> u128 {
         let sessions = self.sessions.keys().map(|id| Key::Session(*id));
         let runs = self.runs.keys().chain(self.ended.keys()).map(|id| Key::Run(*id));
-        let records = sessions.chain(runs).filter_map(|key| self.hash_record(key));
+        let turns = self.turns.owner_ids().map(Key::Owner).chain(self.turns.key_ids().map(Key::Turn));
+        let packets = self.work_packets.keys().cloned().map(Key::WorkPacket);
+        let records = sessions.chain(runs).chain(turns).chain(packets).filter_map(|key| self.hash_record(&key));
         records.fold(self.hash_rest(), u128::wrapping_add)
     }
 
-    fn hash_record(&self, key: Key) -> Option<u128> {
+    fn hash_record(&self, key: &Key) -> Option<u128> {
         match key {
-            Key::Session(id) => self.sessions.get(&id).map(|session| hash(&("session", session))),
-            Key::Run(id) => match self.runs.get(&id) {
+            Key::Session(id) => self.sessions.get(id).map(|session| hash(&("session", session))),
+            Key::Run(id) => match self.runs.get(id) {
                 Some(run) => Some(hash(&("run", run))),
-                None => self.ended.get(&id).map(|ended| hash(&("ended", ended))),
+                None => self.ended.get(id).map(|ended| hash(&("ended", ended))),
             },
+            Key::Owner(id) => self.turns.hashed_owner(*id).map(|owner| hash(&("owner", owner))),
+            Key::Turn(id) => self.turns.hashed_key(*id).map(|key| hash(&("key", key))),
+            // A packet without a budget of which nothing is used is the same as none.
+            Key::WorkPacket(id) => {
+                let account = self.work_packets.get(id).map(|packet| packet.account);
+                account
+                    .filter(|account| *account != crate::Account::default())
+                    .map(|account| hash(&("wp", id, account)))
+            }
         }
     }
 
     fn hash_rest(&self) -> u128 {
-        hash(&("rest", &self.hash_key, &self.limits, self.last_epoch, self.last_order))
+        let turns = (&self.queues.lanes, self.turns.last);
+        let limits = (&self.limits, &self.configured, &self.rates, &self.cool_downs);
+        hash(&("rest", &self.hash_key, limits, turns, self.last_epoch, self.last_order))
     }
 }
 

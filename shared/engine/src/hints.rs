@@ -1,14 +1,14 @@
 //! What the leader has heard and has not journaled. Decisions may read it, the fold never does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use laneway_contract::{ATTEMPT_LEASE_MS, Epoch, Event, ModelId, PoolId, RunId, Timestamp, WorkerId};
 
 /// Lease ends and announcements. Starts empty under a new leader.
 #[derive(Clone, Debug, Default)]
 pub struct Hints {
-    /// When the lease of each executing run ends.
-    pub leases: BTreeMap<RunId, Lease>,
+    leases: BTreeMap<RunId, Lease>,
+    ends: BTreeSet<(Timestamp, RunId)>,
     /// Workers that were heard.
     pub workers: BTreeMap<WorkerId, WorkerHint>,
 }
@@ -19,21 +19,39 @@ impl Hints {
     pub fn observe(&mut self, event: &Event, at: Timestamp) {
         match event {
             Event::RunClaimed { run_id, epoch, .. } => self.give_lease(*run_id, *epoch, at),
-            Event::RunSettled { run, .. } => {
-                self.leases.remove(&run.run_id);
-            }
+            Event::RunSettled { run, .. } => self.take_lease(run.run_id),
             Event::RunRetryScheduled { run_id, .. }
             | Event::RunReturned { run_id, .. }
-            | Event::LeaseExpired { run_id, .. } => {
-                self.leases.remove(run_id);
-            }
+            | Event::RunParked { run_id, .. }
+            | Event::LeaseExpired { run_id, .. } => self.take_lease(*run_id),
             _ => {}
         }
     }
 
     /// Gives an attempt a full lease from `at` on.
     pub fn give_lease(&mut self, run_id: RunId, epoch: Epoch, at: Timestamp) {
-        self.leases.insert(run_id, Lease { epoch, ends_at: at.plus_millis(ATTEMPT_LEASE_MS as i64) });
+        self.take_lease(run_id);
+        let ends_at = at.plus_millis(ATTEMPT_LEASE_MS as i64);
+        self.leases.insert(run_id, Lease { epoch, ends_at });
+        self.ends.insert((ends_at, run_id));
+    }
+
+    fn take_lease(&mut self, run_id: RunId) {
+        if let Some(lease) = self.leases.remove(&run_id) {
+            self.ends.remove(&(lease.ends_at, run_id));
+        }
+    }
+
+    /// Leases that have ended.
+    pub fn ended_leases(&self, now: Timestamp) -> impl Iterator<Item = (RunId, Lease)> {
+        let ended = self.ends.iter().take_while(move |(at, _)| *at <= now);
+        ended.filter_map(|(_, id)| Some((*id, *self.leases.get(id)?)))
+    }
+
+    /// When the next lease ends.
+    #[must_use]
+    pub fn next_lease_end(&self) -> Option<Timestamp> {
+        self.ends.first().map(|(at, _)| *at)
     }
 }
 

@@ -6,30 +6,37 @@
 //! Invariant: folding the same events gives the same state (`tests::replay`).
 //! Invariant: a limit is never exceeded, and a session executes one run at a time (`tests::random_walk`).
 
+mod admit;
 mod apply;
+mod budget;
 mod command;
 mod decide;
 mod digest;
+mod explain;
 mod hints;
 mod queue;
+mod rates;
 mod run;
 mod schedule;
 mod session;
+mod slab;
 mod slots;
 mod state;
 mod turn;
+mod turns;
 mod weight;
 
 #[cfg(test)]
 mod tests;
 
+pub use budget::{Account, Amount};
 pub use command::{
-    Append, Cancel, CancelTarget, Claim, Command, Create, EndSession, NewSession, PauseSession, Report, SetLimits,
-    Submit,
+    Append, Cancel, CancelTarget, Claim, Command, Create, Decide, EndSession, LimitsChange, NewSession, PauseSession,
+    Report, SetBudget, SetLimits, Submit,
 };
 pub use hints::{Hints, Lease, WorkerHint};
-pub use run::{EndedRun, Phase, Run};
-pub use session::{AppendKey, Session};
-pub use slots::Slots;
+pub use run::{EndedRun, Phase, Requeued, Run};
+pub use session::{AppendKey, Seat, Session};
+pub use slots::{Gauge, GaugeName, Slots, reserve};
 pub use state::State;
 pub use turn::{Decided, MAX_TURN_EVENTS};

@@ -1,13 +1,22 @@
 //! A run that has not ended, and what is remembered of one that has.
 
 use laneway_contract::{
-    Epoch, Fingerprint, JobState, PoolId, RetryBackoff, RunId, RunRecord, SessionId, StopCause, Timestamp, WorkerId,
+    Epoch, Estimate, Fingerprint, JobState, PoolId, Reservation, RetryBackoff, RunId, RunRecord, SessionId, StopCause,
+    Timestamp, WorkerId,
 };
 use serde::Serialize;
+
+use crate::queue::{ClassId, Place};
+use crate::turns::KeyId;
 
 /// Where a live run is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum Phase {
+    /// Its `not_before` has not come; holds up no other run of its session.
+    Delayed {
+        /// When it is queued.
+        until: Timestamp,
+    },
     /// Waits in its session's queue.
     Queued,
     /// Holds its limits; a pool may claim it.
@@ -33,13 +42,17 @@ pub enum Phase {
         /// When it is queued again.
         until: Timestamp,
     },
+    /// Lost its worker after a tool was called; its session stays serialised until a person decides.
+    Stalled,
+    /// Waits for a person's approval; its session stays serialised until then.
+    AwaitingUser,
 }
 
 /// A run that has not ended.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Run {
     /// The run as it is shown.
-    pub record: RunRecord,
+    pub record: Box<RunRecord>,
     /// Where it is.
     pub phase: Phase,
     /// Submit order.
@@ -50,14 +63,41 @@ pub struct Run {
     pub upto_seq: Option<u64>,
     /// Reports taken of the attempt with the highest epoch.
     pub reports: u32,
+    /// Reports taken of attempts before, by their epochs: a repeat of one gets its first answer.
+    pub past_reports: Vec<(Epoch, u32)>,
     /// Attempts that were handed back and do not count.
     pub uncounted: u32,
     /// Attempts whose worker was lost.
     pub lost: u32,
-    /// Whether its wait for a rate was recorded.
-    pub rate_recorded: bool,
+    /// Causes of waits for a rate that were recorded, a bit each.
+    pub rates_recorded: u8,
     /// What the submit contained.
     pub fingerprint: Fingerprint,
+    /// What its reservation is made of.
+    pub estimate: Estimate,
+    /// What its dispatch has reserved and nobody has settled.
+    pub reserved: Reservation,
+    /// What its last attempt had reserved, when its worker was lost: charged, until a late report says better.
+    pub unknown: Reservation,
+    /// Whether the attempt has called a tool: then it is not repeated by itself.
+    pub called_tool: bool,
+    /// A decision has queued it again: it goes first, and with `Some` its next claim goes on with the same attempt.
+    pub decided: Option<Requeued>,
+    /// Where it waits, among the runs that the same limits hold.
+    #[serde(skip)]
+    pub(crate) class: ClassId,
+    /// Whose turn it counts for.
+    #[serde(skip)]
+    pub(crate) turn: KeyId,
+}
+
+/// How a run was queued again by a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Requeued {
+    /// With another attempt.
+    Again,
+    /// With the attempt that asked.
+    GoOn,
 }
 
 impl Run {
@@ -83,21 +123,48 @@ impl Run {
     #[must_use]
     pub const fn state(&self) -> JobState {
         match self.phase {
-            Phase::Queued | Phase::Backoff { .. } => JobState::Queued,
+            Phase::Delayed { .. } | Phase::Queued | Phase::Backoff { .. } => JobState::Queued,
             Phase::Dispatched { .. } => JobState::Dispatched,
             Phase::Running { .. } => JobState::Running,
+            Phase::Stalled => JobState::Stalled,
+            Phase::AwaitingUser => JobState::AwaitingUser,
         }
     }
 
     /// The time at which something has to happen by itself.
     #[must_use]
-    pub const fn due(&self) -> Option<Timestamp> {
-        match &self.phase {
+    pub fn due(&self) -> Option<Timestamp> {
+        let own = match &self.phase {
             Phase::Dispatched { claim_by, .. } => Some(*claim_by),
             Phase::Running { stop_at, stop: None, .. } => Some(*stop_at),
-            Phase::Backoff { until } => Some(*until),
-            Phase::Running { stop: Some(_), .. } | Phase::Queued => None,
+            Phase::Running { stop: Some(_), .. } => return None,
+            Phase::Backoff { until } | Phase::Delayed { until } => Some(*until),
+            Phase::Queued | Phase::Stalled | Phase::AwaitingUser => None,
+        };
+        [own, self.record.fields.deadline, self.queue_timeout_at()].into_iter().flatten().min()
+    }
+
+    /// When it is given up unless it was dispatched before.
+    #[must_use]
+    pub fn queue_timeout_at(&self) -> Option<Timestamp> {
+        let (fields, status) = (&self.record.fields, &self.record.status);
+        if self.dispatch_no > 0 {
+            return None;
         }
+        let from = fields.not_before.map_or(status.submitted_at, |at| at.max(status.submitted_at));
+        Some(from.plus_millis(fields.queue_timeout_ms? as i64))
+    }
+
+    /// Its place among the runs of its key.
+    pub(crate) const fn place(&self) -> Place {
+        (self.decided.is_none(), self.order)
+    }
+
+    /// Tokens that it may still use.
+    #[must_use]
+    pub fn tokens_left(&self) -> Option<u64> {
+        let most = self.record.fields.max_tokens_budget?;
+        Some(most.saturating_sub(self.record.status.usage.total()))
     }
 
     /// The wait before the next attempt in milliseconds: the policy's, spread by ± 20 % that run and attempt decide,
@@ -118,6 +185,15 @@ impl Run {
         let wait = base * (800 + spread) / 1_000;
         wait.max(retry_after_ms.unwrap_or(0))
     }
+
+    /// Reports taken of an epoch, where it was one of this run's.
+    #[must_use]
+    pub fn reports_of(&self, epoch: Epoch) -> Option<u32> {
+        if self.record.status.epoch == epoch {
+            return Some(self.reports);
+        }
+        reports_of(&self.past_reports, epoch)
+    }
 }
 
 /// What is remembered of an ended run: enough to answer repeats. The record itself is the store's.
@@ -129,12 +205,22 @@ pub struct EndedRun {
     pub session_id: SessionId,
     /// How it ended.
     pub state: JobState,
-    /// Its last epoch.
-    pub epoch: Epoch,
-    /// Reports taken of that epoch.
-    pub reports: u32,
+    /// Reports that were taken, by the epochs of its attempts.
+    pub reports: Vec<(Epoch, u32)>,
     /// When it ended.
     pub ended_at: Timestamp,
     /// What the submit contained.
     pub fingerprint: Fingerprint,
+}
+
+impl EndedRun {
+    /// Reports taken of an epoch, where it was one of this run's.
+    #[must_use]
+    pub fn reports_of(&self, epoch: Epoch) -> Option<u32> {
+        reports_of(&self.reports, epoch)
+    }
+}
+
+fn reports_of(reports: &[(Epoch, u32)], epoch: Epoch) -> Option<u32> {
+    reports.iter().find(|(known, _)| *known == epoch).map(|(_, taken)| *taken)
 }

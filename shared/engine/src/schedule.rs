@@ -4,6 +4,7 @@ use laneway_contract::{
     Actor, DISPATCH_CLAIM_MS, ErrorClass, Event, JobState, POISON_AFTER, RunError, SessionId, StopCause, Timestamp,
 };
 
+use crate::admit::{Admission, Chosen, RateWait};
 use crate::decide::{cancel_run, end_or_retry, settle};
 use crate::hints::Hints;
 use crate::run::{Phase, Run};
@@ -18,7 +19,11 @@ impl State {
             return expire(run, now);
         }
         if let Some(run) = self.due.first().filter(|(at, _)| *at <= now).and_then(|(_, id)| self.runs.get(id)) {
-            return vec![overdue(run)];
+            return vec![overdue(run, now)];
+        }
+        let replaced = self.replacing_sessions.iter().map(|id| self.replaced(*id, now));
+        if let Some(events) = replaced.into_iter().find(|events| !events.is_empty()) {
+            return events;
         }
         // One whose executing run has still to stop holds up no other.
         let ends = self.ending_sessions.iter().map(|id| self.end_runs(*id, now));
@@ -29,11 +34,19 @@ impl State {
     }
 
     fn expired(&self, hints: &Hints, now: Timestamp) -> Option<&Run> {
-        hints.leases.iter().filter(|(_, lease)| lease.ends_at <= now).find_map(|(id, lease)| {
-            let run = self.runs.get(id)?;
+        hints.ended_leases(now).find_map(|(id, lease)| {
+            let run = self.runs.get(&id)?;
             let executes = matches!(run.phase, Phase::Running { .. }) && run.record.status.epoch == lease.epoch;
             executes.then_some(run)
         })
+    }
+
+    /// Runs that give way to a newer one of their session.
+    fn replaced(&self, id: SessionId, now: Timestamp) -> Vec<Event> {
+        let Some(session) = self.sessions.get(&id) else { return Vec::new() };
+        let waiting = session.delayed.values().chain(session.queue.values()).filter_map(|id| self.runs.get(id));
+        let replaced = waiting.filter(|run| run.order < session.replaced_below && run.decided.is_none());
+        one_step(replaced.filter_map(|run| cancel_run(run, &Actor::runtime(), "replaced by a newer run", now)))
     }
 
     fn end_runs(&self, id: SessionId, now: Timestamp) -> Vec<Event> {
@@ -44,18 +57,26 @@ impl State {
     }
 
     fn dispatch_next(&self, hints: &Hints, now: Timestamp) -> Option<Event> {
-        if self.slots.global >= self.limits.global {
+        if self.quiet {
             return None;
         }
-        let (run_id, pool) = self.queues.choose(|class| {
-            if self.slots.binding(class, &self.limits).is_some() {
-                return None;
-            }
-            self.free_pool(class, hints, now).ok()
-        })?;
-        let run = self.runs.get(&run_id)?;
+        let choice = Admission::new(self, hints, now).choose();
+        if let Some(RateWait { run, cause, wait_ms, bucket }) = choice.record {
+            let run = &self.runs.get(&run)?.record;
+            return Some(Event::RunRateLimited {
+                run_id: run.run_id,
+                session_id: run.session_id,
+                provider: run.fields.model_id.provider().to_owned(),
+                attempt: run.status.attempt + 1,
+                backoff_ms: wait_ms,
+                cause,
+                bucket,
+            });
+        }
+        let Chosen { run, pool, reserved } = choice.next?;
+        let run = self.runs.get(&run)?;
         Some(Event::RunDispatched {
-            run_id,
+            run_id: run.record.run_id,
             session_id: run.record.session_id,
             dispatch_no: run.dispatch_no + 1,
             pool,
@@ -63,6 +84,7 @@ impl State {
             lane: run.record.fields.lane,
             model_id: run.record.fields.model_id.clone(),
             queue_wait_ms: now.millis_since(run.record.status.submitted_at),
+            reserved,
         })
     }
 }
@@ -70,8 +92,13 @@ impl State {
 /// The lease of an executing run has ended.
 fn expire(run: &Run, now: Timestamp) -> Vec<Event> {
     let Phase::Running { worker_id, stop, .. } = &run.phase else { return Vec::new() };
-    let timed_out = matches!(stop, Some(StopCause::Timeout));
-    let error = if timed_out { timeout_error() } else { lost_error() };
+    let (run_id, session_id) = (run.record.run_id, run.record.session_id);
+    let status = &run.record.status;
+    let error = match stop {
+        Some(StopCause::Timeout) => timeout_error(),
+        Some(StopCause::Deadline) => deadline_error(),
+        Some(StopCause::Cancel { .. }) | None => lost_error(),
+    };
     let (action, then) = match stop {
         Some(StopCause::Cancel { .. }) => ("cancel", vec![settle(run, JobState::Cancelled, now)]),
         _ if run.lost + 1 >= POISON_AFTER => {
@@ -79,12 +106,21 @@ fn expire(run: &Run, now: Timestamp) -> Vec<Event> {
             poisoned.record.status.error = Some(error);
             ("poison", vec![settle(&poisoned, JobState::Poisoned, now)])
         }
-        _ => (if run.may_retry() { "retry" } else { "fail" }, end_or_retry(run, error, now)),
+        // What its tools have done is not known, so it is not done again by itself.
+        _ if run.called_tool && !matches!(stop, Some(StopCause::Deadline)) => {
+            let pending_tool_call_ids = status.pending_tool_call_ids.clone();
+            let stalled = Event::RunStalled { run_id, session_id, attempt: status.attempt, pending_tool_call_ids };
+            ("stall", vec![stalled])
+        }
+        _ => {
+            let then = end_or_retry(run, error, now);
+            let fails = then.iter().any(|event| matches!(event, Event::RunSettled { .. }));
+            (if fails { "fail" } else { "retry" }, then)
+        }
     };
-    let status = &run.record.status;
     let mut events = vec![Event::LeaseExpired {
-        run_id: run.record.run_id,
-        session_id: run.record.session_id,
+        run_id,
+        session_id,
         attempt: status.attempt,
         epoch: status.epoch,
         worker_id: worker_id.clone(),
@@ -95,33 +131,45 @@ fn expire(run: &Run, now: Timestamp) -> Vec<Event> {
 }
 
 /// What happens to a run at its [`Run::due`] time.
-fn overdue(run: &Run) -> Event {
+fn overdue(run: &Run, now: Timestamp) -> Event {
     let (run_id, session_id) = (run.record.run_id, run.record.session_id);
-    match run.phase {
-        Phase::Running { .. } => Event::RunStopRequested { run_id, session_id, cause: StopCause::Timeout },
-        Phase::Queued | Phase::Dispatched { .. } | Phase::Backoff { .. } => {
-            Event::RunReturned { run_id, session_id, dispatch_no: run.dispatch_no }
-        }
+    let late = run.record.fields.deadline.is_some_and(|deadline| deadline <= now);
+    if matches!(run.phase, Phase::Running { .. }) {
+        let cause = if late { StopCause::Deadline } else { StopCause::Timeout };
+        return Event::RunStopRequested { run_id, session_id, cause };
     }
+    let error = if late {
+        deadline_error()
+    } else if run.queue_timeout_at().is_some_and(|at| at <= now) {
+        queue_timeout_error()
+    } else {
+        return Event::RunReturned { run_id, session_id, dispatch_no: run.dispatch_no, reports: run.reports };
+    };
+    let mut failed = run.clone();
+    failed.record.status.error = Some(error);
+    settle(&failed, JobState::Failed, now)
+}
+
+fn error(code: &str, message: &str, class: ErrorClass, retryable: bool) -> RunError {
+    RunError { code: code.to_owned(), message: message.to_owned(), class, retryable, retry_after_ms: None }
 }
 
 fn lost_error() -> RunError {
-    RunError {
-        code: "worker_lost".to_owned(),
-        message: "the worker did not renew its lease; what its provider call cost is not known".to_owned(),
-        class: ErrorClass::WorkerLost,
-        retryable: true,
-        retry_after_ms: None,
-    }
+    let message = "the worker did not renew its lease; what its provider call cost is not known";
+    error("worker_lost", message, ErrorClass::WorkerLost, true)
 }
 
 /// The error of an attempt whose time is over.
 pub(crate) fn timeout_error() -> RunError {
-    RunError {
-        code: "timeout".to_owned(),
-        message: "the attempt did not end within timeout_ms".to_owned(),
-        class: ErrorClass::Timeout,
-        retryable: true,
-        retry_after_ms: None,
-    }
+    error("timeout", "the attempt did not end within timeout_ms", ErrorClass::Timeout, true)
+}
+
+/// The error of a run whose time is over.
+pub(crate) fn deadline_error() -> RunError {
+    error("deadline_exceeded", "the run did not end before its deadline", ErrorClass::Timeout, false)
+}
+
+fn queue_timeout_error() -> RunError {
+    let message = "the run was not dispatched within queue_timeout_ms: runs.explain says what holds others like it";
+    error("queue_timeout", message, ErrorClass::Timeout, false)
 }

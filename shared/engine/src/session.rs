@@ -8,6 +8,8 @@ use laneway_contract::{
 };
 use serde::Serialize;
 
+use crate::budget::{Account, Amount};
+use crate::queue::Head;
 use crate::run::{Phase, Run};
 
 /// An append that was taken.
@@ -21,8 +23,19 @@ pub struct AppendKey {
     pub last_seq: u64,
 }
 
+/// A place in the queue of a session: what a person has decided, then who interrupts (the newest first), then submit order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Seat {
+    /// Queued again by a decision.
+    Decided(u64),
+    /// Went to the front; counts down.
+    Front(u64),
+    /// Behind the others.
+    Behind(u64),
+}
+
 /// A session.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Session {
     /// As it was made.
     pub creation: SessionCreation,
@@ -40,10 +53,14 @@ pub struct Session {
     pub last_message_at: Option<Timestamp>,
     /// Appends that were taken.
     pub keys: BTreeMap<String, AppendKey>,
-    /// Waiting runs in submit order.
-    pub queue: BTreeMap<u64, RunId>,
-    /// The run that is dispatched, executing or in backoff.
+    /// Waiting runs in the order in which they go.
+    pub queue: BTreeMap<Seat, RunId>,
+    /// Runs whose `not_before` has not come, in submit order.
+    pub delayed: BTreeMap<u64, RunId>,
+    /// The run that is dispatched, executing, parked or in backoff.
     pub current: Option<RunId>,
+    /// Waiting runs submitted before this one are being replaced by it.
+    pub replaced_below: u64,
     /// Whether a run was ever claimed.
     pub ever_claimed: bool,
     /// Whether a run was ever queued, which is all that a `ONE_SHOT` session takes.
@@ -52,8 +69,29 @@ pub struct Session {
     pub total_tokens: u64,
     /// Cost of its runs.
     pub total_cost: MicroUsd,
+    /// Tokens of its thread as a window, counted or estimated.
+    pub window_tokens: u64,
+    /// Its budget.
+    pub budget: Account,
     /// Its children.
     pub children: BTreeSet<SessionId>,
+    /// Its head in the queues. Worked out.
+    #[serde(skip)]
+    pub(crate) seated: Option<(Head, RunId)>,
+    /// Its head's estimate in its work packet's index. Worked out.
+    #[serde(skip)]
+    pub(crate) indexed: Option<Amount>,
+}
+
+/// Where in its session a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spot {
+    /// In the queue.
+    Queue(Seat),
+    /// Behind its `not_before`, by submit order.
+    Delayed(u64),
+    /// It is the current one.
+    Current,
 }
 
 impl Session {
@@ -71,6 +109,7 @@ impl Session {
             context_window_used: None,
         };
         Self {
+            budget: Account::new(creation.fields.budget_tokens, creation.fields.budget_usd),
             creation,
             fingerprint,
             status,
@@ -80,12 +119,17 @@ impl Session {
             last_message_at: None,
             keys: BTreeMap::new(),
             queue: BTreeMap::new(),
+            delayed: BTreeMap::new(),
             current: None,
+            replaced_below: 0,
             ever_claimed: false,
             ever_queued: false,
             total_tokens: 0,
             total_cost: MicroUsd(0),
+            window_tokens: 0,
             children: BTreeSet::new(),
+            seated: None,
+            indexed: None,
         }
     }
 
@@ -98,16 +142,37 @@ impl Session {
     /// Whether it has a run that has not ended.
     #[must_use]
     pub fn has_runs(&self) -> bool {
-        self.current.is_some() || !self.queue.is_empty()
+        self.current.is_some() || !self.queue.is_empty() || !self.delayed.is_empty()
     }
 
-    /// The run that may be dispatched next, unless something of the session holds it.
+    /// Runs that wait.
     #[must_use]
-    pub fn head(&self) -> Option<(u64, RunId)> {
-        if self.current.is_some() || self.paused.is_some() || self.is_closed() {
+    pub fn queued(&self) -> u64 {
+        (self.queue.len() + self.delayed.len()) as u64
+    }
+
+    pub(crate) fn move_run(&mut self, id: RunId, from: Option<Spot>, to: Option<Spot>) {
+        match from {
+            Some(Spot::Queue(seat)) => drop(self.queue.remove(&seat)),
+            Some(Spot::Delayed(order)) => drop(self.delayed.remove(&order)),
+            Some(Spot::Current) => self.current = self.current.filter(|current| *current != id),
+            None => {}
+        }
+        match to {
+            Some(Spot::Queue(seat)) => drop(self.queue.insert(seat, id)),
+            Some(Spot::Delayed(order)) => drop(self.delayed.insert(order, id)),
+            Some(Spot::Current) => self.current = Some(id),
+            None => {}
+        }
+    }
+
+    /// The run that may be dispatched next, unless something of the session holds it. Budgets aside.
+    #[must_use]
+    pub fn head(&self) -> Option<RunId> {
+        if self.current.is_some() || self.paused.is_some() || self.is_closed() || self.replaced_below > 0 {
             return None;
         }
-        self.queue.iter().next().map(|(order, run)| (*order, *run))
+        self.queue.values().next().copied()
     }
 
     /// The state that holds now. `current` is the session's current run.
@@ -123,10 +188,10 @@ impl Session {
         {
             return *end;
         }
-        if let Some(run) = current
-            && matches!(run.phase, Phase::Running { .. })
-        {
-            return SessionState::Active;
+        match current.map(|run| &run.phase) {
+            Some(Phase::Stalled | Phase::AwaitingUser) => return SessionState::Blocked,
+            Some(Phase::Running { .. }) => return SessionState::Active,
+            Some(Phase::Delayed { .. } | Phase::Queued | Phase::Dispatched { .. } | Phase::Backoff { .. }) | None => {}
         }
         if self.paused.is_some() {
             return SessionState::Paused;
@@ -152,15 +217,23 @@ impl Session {
         }
     }
 
-    /// The session as callers see it.
+    /// What holds now, with the state of the last change.
     #[must_use]
-    pub fn record(&self) -> SessionRecord {
+    pub fn current_status(&self) -> SessionStatus {
         let mut status = self.status.clone();
         status.messages_count = self.tail;
         status.paused = self.paused.is_some();
         status.current_run_id = self.current;
         status.total_tokens = self.total_tokens;
         status.total_cost_usd = self.total_cost;
+        status.context_window_used = (self.tail > 0).then_some(self.window_tokens);
+        status
+    }
+
+    /// The session as callers see it.
+    #[must_use]
+    pub fn record(&self) -> SessionRecord {
+        let status = self.current_status();
         SessionRecord {
             session_id: self.creation.session_id,
             fields: self.creation.fields.clone(),

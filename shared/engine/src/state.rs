@@ -2,33 +2,49 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use laneway_contract::{Epoch, HashKey, Lane, Limits, ModelId, PoolId, RunId, SessionId, Timestamp, WaitReason};
+use laneway_contract::{
+    CoolDown, Epoch, HashKey, Lane, Limits, ModelId, RateKind, RunId, Scope, SessionId, Timestamp, WaitReason,
+};
 
+use crate::admit::Admission;
+use crate::budget::{Account, Amount, WorkPackets};
 use crate::digest::Digests;
 use crate::hints::Hints;
-use crate::queue::{Class, Queues, class_of};
+use crate::queue::Queues;
+use crate::rates::Rates;
 use crate::run::{EndedRun, Phase, Run};
 use crate::session::Session;
 use crate::slots::Slots;
+use crate::turns::Turns;
 
-/// Sessions, runs and limits. Changed by [`State::apply`] alone.
+/// Sessions, runs and limits. Changed by [`State::apply`] and [`State::stood_still`] alone.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     pub(crate) hash_key: Option<HashKey>,
     pub(crate) limits: Limits,
+    pub(crate) configured: Option<Limits>,
     pub(crate) sessions: BTreeMap<SessionId, Session>,
     pub(crate) runs: BTreeMap<RunId, Run>,
     pub(crate) ended: BTreeMap<RunId, EndedRun>,
+    pub(crate) work_packets: WorkPackets,
+    pub(crate) rates: Rates,
+    pub(crate) cool_downs: BTreeMap<Scope, CoolDown>,
+    /// Whose turn it is: part of the digest, like the lanes' shares in `queues`, since only history says.
+    pub(crate) turns: Turns,
     pub(crate) last_epoch: Epoch,
     pub(crate) last_order: u64,
     // Indexes: worked out from the above, so no part of the digest.
     pub(crate) live_sessions: BTreeSet<SessionId>,
     pub(crate) ending_sessions: BTreeSet<SessionId>,
+    pub(crate) replacing_sessions: BTreeSet<SessionId>,
     pub(crate) by_token: BTreeMap<String, BTreeSet<RunId>>,
     pub(crate) due: BTreeSet<(Timestamp, RunId)>,
+    pub(crate) holding: BTreeSet<RunId>,
     pub(crate) queues: Queues,
     pub(crate) slots: Slots,
     pub(crate) digests: Digests,
+    /// Nothing can be dispatched before something of this memory changes, or a worker is heard.
+    pub(crate) quiet: bool,
 }
 
 impl State {
@@ -38,10 +54,16 @@ impl State {
         self.hash_key.as_ref()
     }
 
-    /// The concurrency limits.
+    /// The limits.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The limits of a configuration that were put into force last.
+    #[must_use]
+    pub fn configured(&self) -> Option<&Limits> {
+        self.configured.as_ref()
     }
 
     /// A session.
@@ -100,78 +122,90 @@ impl State {
         self.queues.queued()
     }
 
+    /// Runs that hold a slot.
+    pub fn holding(&self) -> impl Iterator<Item = &Run> {
+        self.holding.iter().filter_map(|id| self.runs.get(id))
+    }
+
     /// Runs that a worker executes. A new leader gives each a full lease.
     pub fn executing(&self) -> impl Iterator<Item = &Run> {
-        self.runs.values().filter(|run| matches!(run.phase, Phase::Running { .. }))
+        self.holding().filter(|run| matches!(run.phase, Phase::Running { .. }))
     }
 
     /// Runs that nobody has claimed yet. A new leader sends their dispatches again.
     pub fn dispatched(&self) -> impl Iterator<Item = &Run> {
-        self.runs.values().filter(|run| matches!(run.phase, Phase::Dispatched { .. }))
+        self.holding().filter(|run| matches!(run.phase, Phase::Dispatched { .. }))
     }
 
     /// The live runs of a session, newest first and the current one last: cancelled in this order in several turns, none of
     /// them starts between two.
     #[must_use]
     pub fn runs_of_session(&self, session: &Session) -> Vec<RunId> {
-        session.queue.values().rev().chain(&session.current).copied().collect()
+        let waiting = session.delayed.values().rev().chain(session.queue.values().rev());
+        waiting.chain(&session.current).copied().collect()
     }
 
     /// Why a queued run does not start now.
     #[must_use]
     pub fn wait_reason(&self, run: &Run, hints: &Hints, now: Timestamp) -> WaitReason {
-        let Some(session) = self.sessions.get(&run.record.session_id) else { return WaitReason::None };
-        match run.phase {
-            Phase::Backoff { .. } => return WaitReason::RetryBackoff,
-            Phase::Dispatched { .. } | Phase::Running { .. } => return WaitReason::None,
-            Phase::Queued => {}
-        }
-        if session.paused.is_some() {
-            return WaitReason::Paused;
-        }
-        if session.head().is_none_or(|(_, head)| head != run.record.run_id) {
-            return WaitReason::SessionBusy;
-        }
-        let class = class_of(&run.record.fields);
-        if let Some(limit) = self.slots.binding(&class, &self.limits) {
-            return limit;
-        }
-        match self.free_pool(&class, hints, now) {
-            Ok(_) => WaitReason::None,
-            Err(reason) => reason,
-        }
+        Admission::new(self, hints, now).holds(run).first().map_or(WaitReason::None, |hold| hold.reason)
     }
 
-    /// The pool that serves a class and has the most free slots, by name among equals.
-    ///
-    /// Free slots of a pool = slots of its live workers − what they execute − the pool's unclaimed dispatches.
-    pub(crate) fn free_pool(&self, class: &Class, hints: &Hints, now: Timestamp) -> Result<PoolId, WaitReason> {
-        let mut free: BTreeMap<&PoolId, i64> = BTreeMap::new();
-        for (worker_id, worker) in &hints.workers {
-            if worker.valid_until <= now || worker.slots == 0 || !worker.serves(&class.model) {
-                continue;
-            }
-            let executing = self.slots.workers.get(worker_id).copied().unwrap_or(0);
-            // A worker executes more than its slots after it came back with fewer: it adds nothing and takes nothing.
-            let slots = i64::from(worker.slots.saturating_sub(executing));
-            *free.entry(&worker.pool).or_default() += slots;
-        }
-        if free.is_empty() {
-            return Err(WaitReason::NoWorker);
-        }
-        for (pool, slots) in &mut free {
-            *slots -= i64::from(self.slots.unclaimed.get(*pool).copied().unwrap_or(0));
-        }
-        let best = free.into_iter().rev().max_by_key(|(_, slots)| *slots);
-        best.filter(|(_, slots)| *slots > 0).map(|(pool, _)| pool.clone()).ok_or(WaitReason::WorkersBusy)
+    /// The budget of a session.
+    #[must_use]
+    pub fn session_budget(&self, id: SessionId) -> Option<&Account> {
+        self.sessions.get(&id).map(|session| &session.budget)
+    }
+
+    /// The budget of a work packet, which is unbounded where nobody has set it.
+    #[must_use]
+    pub fn work_packet_budget(&self, id: &str) -> Account {
+        self.work_packets.get(id).map(|packet| packet.account).unwrap_or_default()
+    }
+
+    /// Whole requests or tokens that a bucket holds; none without a rate.
+    #[must_use]
+    pub fn bucket_level(&self, kind: RateKind, scope: &Scope, now: Timestamp) -> Option<i64> {
+        self.rates.level(&self.limits, kind, scope, now)
+    }
+
+    /// What the next attempt of a run is expected to use: what the caller says, else its window and its answer.
+    #[must_use]
+    pub fn estimate(&self, run: &Run, session: &Session) -> Amount {
+        let fields = &run.record.fields;
+        let input: u64 = match run.upto_seq {
+            Some(_) => 0,
+            None => fields.input.iter().map(|message| tokens_of(message.token_count, message.size)).sum(),
+        };
+        let window = session.window_tokens.saturating_add(input);
+        let tokens = fields.estimated_tokens.unwrap_or_else(|| window.saturating_add(run.estimate.output_tokens));
+        let usd = fields.estimated_cost_usd.unwrap_or_else(|| run.estimate.cost(window)).0;
+        Amount { tokens, usd }
+    }
+
+    /// Whether the budgets of a session and of its work packet have room for an estimate.
+    pub(crate) fn affords(&self, session: &Session, estimate: Amount) -> bool {
+        let packet = session.creation.fields.wp_id.as_ref().and_then(|id| self.work_packets.get(id));
+        session.budget.fits(estimate) && packet.is_none_or(|packet| packet.account.fits(estimate))
     }
 
     /// The next time at which [`State::schedule`] has something to do by itself.
     #[must_use]
-    pub fn next_deadline(&self, hints: &Hints) -> Option<Timestamp> {
+    pub fn next_deadline(&self, hints: &Hints, now: Timestamp) -> Option<Timestamp> {
         let due = self.due.first().map(|(at, _)| *at);
-        let lease = hints.leases.values().map(|lease| lease.ends_at).min();
-        [due, lease].into_iter().flatten().min()
+        let wake = if self.is_timed() { self.wake(hints, now) } else { None };
+        [due, hints.next_lease_end(), wake].into_iter().flatten().min()
+    }
+
+    /// When a head that waits for a bucket or a cool-down can go on: now, when it already can.
+    fn wake(&self, hints: &Hints, now: Timestamp) -> Option<Timestamp> {
+        let choice = Admission::new(self, hints, now).choose();
+        if choice.next.is_some() || choice.record.is_some() { Some(now) } else { choice.wake }
+    }
+
+    /// Whether something other than events can let a run start: a bucket that fills, a cool-down that ends.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.limits.has_rates() || !self.cool_downs.is_empty()
     }
 
     /// The model that a run of this session has when its submit names none.
@@ -179,4 +213,15 @@ impl State {
     pub fn model_of(&self, session: SessionId) -> Option<&ModelId> {
         self.sessions.get(&session).map(|session| &session.creation.fields.model_id)
     }
+
+    /// No leader could write for this long, by the times of two frames next to each other: in it, nothing came back into
+    /// a bucket. Part of the fold.
+    pub fn stood_still(&mut self, gap_ms: u64) {
+        self.rates.stand_still(gap_ms);
+    }
+}
+
+/// Tokens of a content: as they were counted, else a quarter of its bytes.
+pub(crate) fn tokens_of(counted: Option<u64>, bytes: u64) -> u64 {
+    counted.unwrap_or_else(|| bytes.div_ceil(4))
 }

@@ -1,9 +1,10 @@
 //! A turn: a command's events, then all that follows from them, applied as they come.
 
-use laneway_contract::{ApiError, Event, SessionId, SessionState, Timestamp};
+use laneway_contract::{ApiError, BudgetOwner, Event, SessionId, SessionState, Timestamp};
 
 use crate::command::Command;
 use crate::hints::Hints;
+use crate::session::Session;
 use crate::state::State;
 use crate::weight::{MAX_TURN_BYTES, weight};
 
@@ -34,6 +35,8 @@ impl State {
     /// Does what time, announcements and freed limits make due.
     pub fn tick(&mut self, hints: &Hints, now: Timestamp) -> Decided {
         let mut outcome = Decided::default();
+        // What was heard, and the time, may let something start that could not.
+        self.quiet = false;
         self.follow_up(&mut outcome, hints, now);
         outcome
     }
@@ -43,6 +46,8 @@ impl State {
         while outcome.events.len() < MAX_TURN_EVENTS / 2 && bytes < MAX_TURN_BYTES {
             let mut step = self.schedule(hints, now);
             if step.is_empty() {
+                // A bucket fills and a cool-down ends without an event.
+                self.quiet = !self.is_timed();
                 return;
             }
             self.take(&step, now);
@@ -61,33 +66,40 @@ impl State {
         }
     }
 
-    /// The changes of state that follow from events that were just applied.
+    /// What follows from events that were just applied: changes of states of sessions, and warnings of budgets.
     fn state_changes(&self, events: &[Event], now: Timestamp) -> Vec<Event> {
-        let mut seen: Vec<SessionId> = Vec::new();
-        let mut changes = Vec::new();
-        for id in events.iter().filter_map(Event::session_id) {
-            if seen.contains(&id) {
-                continue;
+        let mut seen: Vec<(SessionId, bool)> = Vec::new();
+        for event in events {
+            let Some(id) = event.session_id() else { continue };
+            let settled = matches!(event, Event::RunSettled { .. });
+            match seen.iter_mut().find(|(known, _)| *known == id) {
+                Some((_, known)) => *known |= settled,
+                None => seen.push((id, settled)),
             }
-            seen.push(id);
-            changes.extend(self.state_change(id, now));
         }
-        changes
+        seen.into_iter().flat_map(|(id, settled)| self.consequences(id, settled, now)).collect()
     }
 
-    fn state_change(&self, id: SessionId, now: Timestamp) -> Option<Event> {
-        let session = self.sessions.get(&id)?;
+    fn consequences(&self, id: SessionId, settled: bool, now: Timestamp) -> Vec<Event> {
+        let Some(session) = self.sessions.get(&id) else { return Vec::new() };
+        let mut events: Vec<Event> = self.budget_warnings(session);
         let current = session.current.and_then(|run| self.runs.get(&run));
         let (from, to) = (session.status.state, session.derive_state(current));
-        if from == to {
-            return None;
+        if from == to && !settled {
+            return events;
         }
-        let mut status = session.record().status;
+        let mut status = session.current_status();
+        if from == to {
+            // Readers of the store learn the totals from the last change of state, which is none here.
+            events.push(Event::SessionTouched { session_id: id, status });
+            return events;
+        }
         status.state = to;
         status.since = now;
         let reason = match to {
             SessionState::Active => "run_claimed".to_owned(),
             SessionState::Idle if from == SessionState::Paused => "resumed".to_owned(),
+            SessionState::Idle if from == SessionState::Blocked => "decided".to_owned(),
             SessionState::Idle => "run_ended".to_owned(),
             SessionState::Created => "resumed".to_owned(),
             SessionState::Paused => session.paused.clone().unwrap_or_default(),
@@ -97,6 +109,23 @@ impl State {
             }
         };
         let duration_ms = now.millis_since(session.creation.created_at);
-        Some(Event::SessionStateChanged { session_id: id, from, reason, status, duration_ms })
+        events.push(Event::SessionStateChanged { session_id: id, from, reason, status, duration_ms });
+        events
+    }
+
+    fn budget_warnings(&self, session: &Session) -> Vec<Event> {
+        if session.creation.fields.wp_id.is_none() && !session.budget.is_bounded() {
+            return Vec::new();
+        }
+        let session_id = session.creation.session_id;
+        let packet = session.creation.fields.wp_id.clone();
+        let of_packet = packet.map(|id| (self.work_packet_budget(&id), BudgetOwner::WorkPacket(id)));
+        let accounts = [Some((session.budget, BudgetOwner::Session(session_id))), of_packet];
+        let due = accounts.into_iter().flatten().flat_map(|(account, owner)| {
+            account.warnings().into_iter().map(move |(budget_type, current_value, threshold_value)| {
+                Event::BudgetWarned { owner: owner.clone(), session_id, budget_type, current_value, threshold_value }
+            })
+        });
+        due.collect()
     }
 }

@@ -15,10 +15,21 @@ pub(crate) fn weight(event: &Event) -> usize {
         Event::ArtifactStored(artifact) => 512 + artifact.bytes.len(),
         Event::RunQueued { run, .. } | Event::RunSettled { run, .. } => run_weight(run),
         Event::MessageAppended(message) => 1_024 + 40 * message.attachments.len(),
-        Event::LimitsChanged { limits, .. } => 1_024 + 512 * limits.by_name().len(),
+        Event::LimitsChanged { limits, .. } | Event::LimitsConfigured { limits } => {
+            1_024 + 512 * limits.by_name().len()
+        }
+        Event::RunStalled { pending_tool_call_ids, .. } => {
+            1_024 + pending_tool_call_ids.iter().map(|id| 8 + id.len()).sum::<usize>()
+        }
         Event::SessionCreated { .. } => 16 * 1_024,
         Event::HashKeyCreated { .. }
         | Event::StateDigest { .. }
+        | Event::BudgetSet { .. }
+        | Event::BudgetWarned { .. }
+        | Event::CoolDownChanged { .. }
+        | Event::SessionTouched { .. }
+        | Event::RunParked { .. }
+        | Event::RunDecided { .. }
         | Event::SessionStateChanged { .. }
         | Event::SessionPauseSet { .. }
         | Event::SessionEndRequested { .. }

@@ -28,6 +28,17 @@ pub enum Fault {
         /// Its format.
         format: u16,
     },
+    /// A program before the first release wrote this frame.
+    #[error(
+        "unreleased_format: frame {number} of the journal has format {format}, which was never released: \
+         start with an empty journal"
+    )]
+    UnreleasedFormat {
+        /// The number of the frame.
+        number: u64,
+        /// Its format.
+        format: u16,
+    },
     /// The stream holds another journal than before.
     #[error("other_journal: frame {number} belongs to journal {found}, not to {expected}")]
     OtherJournal {
@@ -109,12 +120,18 @@ impl Chain {
         }
         let frame = decode(number, bytes)?;
         self.check(number, &frame)?;
+        Ok(Link::Next(self.commit(frame, hash)))
+    }
+
+    /// Moves on to a frame that belongs next and is in the journal for good.
+    pub(crate) fn commit<E>(&mut self, frame: Frame<E>, hash: FrameHash) -> Committed<E> {
+        let gap_ms = if self.position.number == 0 { 0 } else { frame.time.millis_since(self.time) };
         self.follow(&frame, hash);
-        Ok(Link::Next(Committed { position: self.position, frame }))
+        Committed { position: self.position, gap_ms, frame }
     }
 
     /// Moves on to a frame that belongs next.
-    pub(crate) fn follow<E>(&mut self, frame: &Frame<E>, hash: FrameHash) {
+    fn follow<E>(&mut self, frame: &Frame<E>, hash: FrameHash) {
         self.journal = Some(frame.journal_id);
         self.position = Position { number: frame.number, hash };
         self.epoch = frame.epoch;
@@ -150,6 +167,7 @@ pub(crate) fn lost(number: u64, loss: Loss) -> Fault {
 fn decode<E: DeserializeOwned>(number: u64, bytes: &[u8]) -> Result<Frame<E>, Fault> {
     Frame::decode(bytes).map_err(|error| match error {
         Undecodable::NewerFormat { format } => Fault::NewerFormat { number, format },
+        Undecodable::UnreleasedFormat { format } => Fault::UnreleasedFormat { number, format },
         Undecodable::Malformed(_) => lost(number, Loss::Unreadable),
     })
 }

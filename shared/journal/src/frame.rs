@@ -7,8 +7,8 @@ use serde::de::{self, DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-/// The format that this program writes, and the newest that it reads.
-pub const FORMAT: u16 = 1;
+/// The format that this program writes, and the only one that it reads: the one before was never released.
+pub const FORMAT: u16 = 2;
 
 /// A frame takes no further turn that would make it larger than this, in bytes.
 pub const FRAME_CLOSES_AT: usize = 256 * 1024;
@@ -154,6 +154,9 @@ impl Position {
 pub struct Committed<E> {
     /// Where the frame is.
     pub position: Position,
+    /// Milliseconds of journal time from the frame before to this one; 0 for the first. Before a [`Body::Started`] this is how
+    /// long no leader could write.
+    pub gap_ms: u64,
     /// What it says.
     pub frame: Frame<E>,
 }
@@ -164,6 +167,12 @@ pub enum Undecodable {
     /// A newer program wrote the frame.
     #[error("the frame has format {format}, this program reads up to {FORMAT}")]
     NewerFormat {
+        /// The format of the frame.
+        format: u16,
+    },
+    /// A program before the first release wrote the frame.
+    #[error("the frame has format {format}, which was never released: start with an empty journal")]
+    UnreleasedFormat {
         /// The format of the frame.
         format: u16,
     },
@@ -178,6 +187,7 @@ impl<E: DeserializeOwned> Frame<E> {
         match peek_format(bytes) {
             None => Err(Undecodable::Malformed("it does not begin with a format".to_owned())),
             Some(format) if format > FORMAT => Err(Undecodable::NewerFormat { format }),
+            Some(format) if format < FORMAT => Err(Undecodable::UnreleasedFormat { format }),
             Some(_) => rmp_serde::from_slice(bytes).map_err(|error| Undecodable::Malformed(error.to_string())),
         }
     }

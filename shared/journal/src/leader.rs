@@ -13,7 +13,7 @@ use crate::check::{ClockCheck, Permit, ServerInfo};
 use crate::clock::{BootMillis, Now};
 use crate::draft::{Draft, Envelope, TurnDraft};
 use crate::fence::{Flight, PublishOutcome, ReadOutcome, Verdict};
-use crate::frame::{Committed, ENVELOPE_BYTES, FRAME_CLOSES_AT, Position};
+use crate::frame::{ENVELOPE_BYTES, FRAME_CLOSES_AT, Position};
 use crate::node::{Action, Common, Next, NotLeading, Released};
 use crate::standby::Candidacy;
 use crate::time::JournalTime;
@@ -82,9 +82,9 @@ impl<E: Serialize + DeserializeOwned, T> Leader<E, T> {
     /// The leader that a committed `Started` makes.
     pub(crate) fn begin_with(common: &mut Common<E, T>, candidacy: Candidacy<E>) -> Self {
         let lease_from = candidacy.flight.first_sent();
-        let position = candidacy.position();
-        common.chain.follow(&candidacy.frame, position.hash);
-        common.out.push_back(Action::Apply(Committed { position, frame: candidacy.frame }));
+        let hash = candidacy.flight.hash();
+        let committed = common.chain.commit(candidacy.frame, hash);
+        common.out.push_back(Action::Apply(committed));
         Self {
             lease_from,
             lapsed: false,

@@ -11,7 +11,16 @@ use crate::{Attempt, Delta, DeltaStream, Prompt, PromptMessage, ProviderError, S
 
 /// A claimed attempt of a model.
 pub(crate) fn attempt(model: &str, number: u32) -> Attempt {
-    Attempt::claimed(ClaimReply {
+    Attempt::claimed(lease(model, number))
+}
+
+/// An attempt that goes on after an approval.
+pub(crate) fn approved(model: &str, number: u32) -> Attempt {
+    Attempt::claimed(ClaimReply { approved: Some("a".to_owned()), ..lease(model, number) })
+}
+
+fn lease(model: &str, number: u32) -> ClaimReply {
+    ClaimReply {
         run_id: RunId::generate(),
         session_id: SessionId::generate(),
         attempt: number,
@@ -22,8 +31,10 @@ pub(crate) fn attempt(model: &str, number: u32) -> Attempt {
         submitted_at: Timestamp::ZERO,
         dispatched_at: Timestamp::ZERO,
         traceparent: None,
+        tokens_left: None,
+        approved: None,
         journal_seq: 1,
-    })
+    }
 }
 
 /// A prompt of one USER message.
@@ -41,6 +52,9 @@ pub(crate) fn message(role: MessageRole, text: &str) -> PromptMessage {
 pub(crate) struct Answer {
     pub(crate) texts: Vec<String>,
     pub(crate) thinking: String,
+    /// Each call of a tool, and how many pieces of text came before it.
+    pub(crate) tools: Vec<(String, usize)>,
+    pub(crate) approval: Option<String>,
     pub(crate) usage: Option<Usage>,
     pub(crate) finish: Option<Finish>,
     pub(crate) error: Option<ProviderError>,
@@ -60,6 +74,8 @@ pub(crate) async fn read(mut stream: DeltaStream) -> Answer {
         match item {
             Ok(Delta::Text(text)) => answer.texts.push(text),
             Ok(Delta::Thinking(text)) => answer.thinking.push_str(&text),
+            Ok(Delta::ToolCall { tool_call_id, .. }) => answer.tools.push((tool_call_id, answer.texts.len())),
+            Ok(Delta::Approval { approval_id }) => answer.approval = Some(approval_id),
             Ok(Delta::Usage(usage)) => answer.usage = Some(usage),
             Ok(Delta::Finish(finish)) => answer.finish = Some(finish),
             Err(error) => answer.error = Some(error),

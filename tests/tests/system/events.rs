@@ -59,6 +59,16 @@ const CATALOGUE: &[(&str, &str, Keys)] = &[
         ],
     ),
     (
+        "FR-EVT-SESS-005",
+        "session.budget_warning",
+        &[
+            ("session_id", "string"),
+            ("budget_type", "string"),
+            ("current_value", "number or string"),
+            ("threshold_value", "number or string"),
+        ],
+    ),
+    (
         "FR-EVT-SESS-SCHED-001",
         "session_scheduler.enqueue",
         &[
@@ -90,6 +100,9 @@ const CATALOGUE: &[(&str, &str, Keys)] = &[
             ("provider", "string"),
             ("backoff_ms", "number"),
             ("attempt", "number"),
+            ("cause", "string"),
+            ("bucket", "string or null"),
+            ("bucket_level", "number or null"),
         ],
     ),
     (
@@ -145,6 +158,27 @@ const CATALOGUE: &[(&str, &str, Keys)] = &[
             ("error_code", "string"),
         ],
     ),
+    (
+        "FR-EVT-RUN-005",
+        "run.stalled",
+        &[("session_id", "string"), ("job_id", "string"), ("attempt", "number"), ("pending_tool_call_ids", "array")],
+    ),
+    (
+        "FR-EVT-RUN-007",
+        "run.parked",
+        &[("session_id", "string"), ("job_id", "string"), ("awaiting", "string"), ("approval_id", "string")],
+    ),
+    (
+        "FR-EVT-RUN-008",
+        "run.decided",
+        &[
+            ("session_id", "string"),
+            ("job_id", "string"),
+            ("decision", "string"),
+            ("decided_by", "object"),
+            ("reason", "string"),
+        ],
+    ),
     ("FR-EVT-RUN-006", "run.poisoned", &[("session_id", "string"), ("job_id", "string"), ("attempts", "number")]),
     (
         "FR-EVT-LIMIT-001",
@@ -196,13 +230,13 @@ fn check_keys(object: &Value, keys: Keys) {
     }
 }
 
-/// A worker that takes runs of `echo/name=lost` and never renews.
+/// A worker that takes runs of `lost/…`, calls a tool for those of `lost/tool`, and never renews.
 async fn lose_attempts(stack: &Stack, times: usize) {
     let worker_id = Token::parse("loser").unwrap();
     let pool = Token::parse("losers").unwrap();
     let bus = stack.bus.clone();
     let announcement =
-        Announcement { worker_id: worker_id.clone(), pool: pool.clone(), models: vec!["lost/x".to_owned()], slots: 1 };
+        Announcement { worker_id: worker_id.clone(), pool: pool.clone(), models: vec!["lost/*".to_owned()], slots: 2 };
     let subject = Subject::Worker(worker_id.clone());
     let announcing = tokio::spawn(async move {
         loop {
@@ -222,7 +256,18 @@ async fn lose_attempts(stack: &Stack, times: usize) {
         });
         let claimed: Result<ClaimReply, _> = stack.bus.request(Endpoint::AttemptsClaim, &claim).await;
         message.ack().await.unwrap();
-        claims += usize::from(claimed.is_ok());
+        let Ok(claimed) = claimed else { continue };
+        claims += 1;
+        if claimed.model_id.model() == "tool" {
+            let call = json!({
+                "message_id": uuid::Uuid::now_v7(), "role": "TOOL_CALL", "content": "{}", "token_count": null,
+                "tool_call_id": "call-1", "finish": null,
+            });
+            let report = json!({
+                "run_id": claimed.run_id, "epoch": claimed.epoch, "report_no": 0, "messages": [call], "outcome": null,
+            });
+            stack.must(Endpoint::AttemptsReport, report).await;
+        }
     }
     announcing.abort();
 }
@@ -247,7 +292,8 @@ async fn every_event_is_produced_with_its_keys() {
     let poisoned = "0197c2f4-8f6c-7cc1-9c1b-00000000dead";
     let body = json!({"run_id": poisoned, "model_id": "lost/x", "input": "hello", "max_retries": 9});
     stack.must(Endpoint::RunsSubmit, body).await;
-    let losing = lose_attempts(&stack, 3);
+    let stalled = stack.must(Endpoint::RunsSubmit, json!({"model_id": "lost/tool", "input": "hello"})).await;
+    let losing = lose_attempts(&stack, 4);
 
     let rest = async {
         let session = stack.create_session("echo/default").await;
@@ -266,10 +312,23 @@ async fn every_event_is_produced_with_its_keys() {
         stack.must(Endpoint::RunsCancel, json!({"run_id": run, "actor": actor, "reason": "enough"})).await;
         assert_eq!(stack.wait_run(run.as_str().unwrap()).await["run"]["state"], "cancelled");
         stack.must(Endpoint::SessionsComplete, json!({"session_id": session, "actor": actor})).await;
+
+        let run = json!({"model_id": "echo/approve_at=1", "input": "may I go on", "budget_tokens": 5_000});
+        let run = stack.must(Endpoint::RunsSubmit, run).await["run"]["run_id"].clone();
+        stack.in_state(&run, "awaiting_user").await;
+        let decide = json!({"run_id": run, "decision": "approve", "actor": actor, "reason": "yes"});
+        stack.must(Endpoint::RunsDecide, decide).await;
+        assert_eq!(stack.wait_run(run.as_str().unwrap()).await["run"]["state"], "completed");
+        let run = json!({
+            "model_id": "echo/default", "input": "one two three four", "estimated_tokens": 1, "budget_tokens": 8,
+            "wait": true,
+        });
+        assert_eq!(stack.must(Endpoint::RunsSubmit, run).await["run"]["state"], "completed");
         session
     };
     let ((), session) = tokio::join!(losing, rest);
     assert_eq!(stack.wait_run(poisoned).await["run"]["state"], "poisoned");
+    stack.in_state(&stalled["run"]["run_id"], "stalled").await;
 
     let mut missing: BTreeSet<&str> = CATALOGUE.iter().map(|(_, kind, _)| *kind).collect();
     for _ in 0..100 {

@@ -25,5 +25,6 @@ mod limits;
 mod operator;
 mod privacy;
 mod queueing;
+mod rates;
 mod recovery;
 mod telemetry;

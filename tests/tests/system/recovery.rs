@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use laneway_contract::{Endpoint, Event, JobState, Token};
+use laneway_contract::{Endpoint, Event, JobState, Timestamp, Token};
 use laneway_engine::{Hints, State, WorkerHint};
 use laneway_journal::{Body, Frame};
 use laneway_tests::stack::Stack;
@@ -112,7 +112,8 @@ async fn every_fold_of_the_stream_gives_the_same_state_and_the_digests_of_the_le
         slots: 32,
         valid_until: now.plus_millis(1),
     };
-    let hints = Hints { workers: [(Token::parse("w").unwrap(), worker)].into(), ..Hints::default() };
+    let mut hints = Hints::default();
+    hints.workers.insert(Token::parse("w").unwrap(), worker);
     let (one, two) = (first.tick(&hints, now), other.tick(&hints, now));
     let dispatched = one.events.iter().filter(|event| matches!(event, Event::RunDispatched { .. })).count();
     assert_eq!(dispatched, 6, "as many as the provider's limit allows: {:?}", one.events);
@@ -123,8 +124,17 @@ async fn every_fold_of_the_stream_gives_the_same_state_and_the_digests_of_the_le
 /// The state that frames fold into, compared with each digest of the leader on the way.
 fn fold(frames: &[Frame<Event>]) -> State {
     let (mut state, mut compared, mut settled) = (State::default(), 0, BTreeMap::<JobState, usize>::new());
+    let mut last = frames.first().map_or(Timestamp::ZERO, |frame| frame.time);
     for frame in frames {
-        let Body::Turns(turns) = &frame.body else { continue };
+        let gap_ms = frame.time.millis_since(std::mem::replace(&mut last, frame.time));
+        let turns = match &frame.body {
+            Body::Started { .. } => {
+                state.stood_still(gap_ms);
+                continue;
+            }
+            Body::Stopped => continue,
+            Body::Turns(turns) => turns,
+        };
         for turn in turns {
             for event in &turn.events {
                 match event {

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use laneway_contract::{
-    Artifact, ArtifactId, Backend, CancelReceipt, ErrorClass, ExecutionMode, Fingerprint, Finish, FlightEvent,
-    GenerationSettings, HashKey, JobKind, Lane, Limits, MemoryPolicy, MessageId, MessageRole, MicroUsd, Mode, ModelId,
-    OnBusy, ParameterClass, RetryBackoff, RunError, RunFields, RunStatus, SessionFields, Source, StopCause, Token,
-    Usage, WaitReason,
+    Artifact, ArtifactId, Backend, BudgetType, CancelReceipt, CoolDown, Decision, ErrorClass, Estimate, ExecutionMode,
+    Fingerprint, Finish, FlightEvent, GenerationSettings, HashKey, JobKind, Lane, Limits, MemoryPolicy, MessageId,
+    MessageRole, Mode, ModelId, OnBusy, ParameterClass, RateCause, Reservation, RetryBackoff, RunError, RunFields,
+    RunStatus, Scope, SessionFields, Source, StopCause, Token, Usage, WaitReason,
 };
 use laneway_journal::Turn;
 use serde_json::{Value, json};
@@ -68,9 +68,9 @@ fn session_created() -> Event {
     Event::SessionCreated { session: Box::new(session), fingerprint: Fingerprint(1) }
 }
 
-fn state_changed(to: SessionState) -> Event {
-    let status = SessionStatus {
-        state: to,
+fn status(state: SessionState) -> SessionStatus {
+    SessionStatus {
+        state,
         since: at(),
         current_run_id: None,
         paused: false,
@@ -78,7 +78,11 @@ fn state_changed(to: SessionState) -> Event {
         total_cost_usd: MicroUsd(1_500),
         messages_count: 2,
         context_window_used: None,
-    };
+    }
+}
+
+fn state_changed(to: SessionState) -> Event {
+    let status = status(to);
     let (session_id, reason) = (session_id(), "asked".to_owned());
     Event::SessionStateChanged { session_id, from: SessionState::Idle, reason, status, duration_ms: 9_000 }
 }
@@ -126,6 +130,10 @@ fn run(state: JobState) -> Box<RunRecord> {
         retry_backoff: RetryBackoff::Exponential,
         timeout_ms: 120_000,
         cancellation_token: None,
+        not_before: None,
+        deadline: None,
+        queue_timeout_ms: None,
+        max_tokens_budget: None,
         estimated_cost_usd: None,
         estimated_tokens: None,
         generation: GenerationSettings::default(),
@@ -153,6 +161,8 @@ fn run(state: JobState) -> Box<RunRecord> {
         cancel: (state == JobState::Cancelled).then_some(cancel),
         worker_id: None,
         retry_of: None,
+        pending_tool_call_ids: Vec::new(),
+        approval_id: None,
         issues: Vec::new(),
     };
     Box::new(RunRecord { run_id: run_id(), session_id: session_id(), fields, status })
@@ -194,6 +204,49 @@ fn table() -> Vec<(Event, Vec<(FlightKind, Value)>)> {
                 json!({"name": "global", "from": 8, "to": 16, "changed_by": {"id": "ada", "kind": "person"}}),
             )],
         ),
+        (Event::LimitsConfigured { limits: Limits::default() }, vec![]),
+        (
+            Event::BudgetSet {
+                owner: BudgetOwner::WorkPacket("wp-1".to_owned()),
+                tokens: Some(10_000_000_000),
+                usd: Some(MicroUsd(2_500_000)),
+                changed_by: person(),
+            },
+            vec![
+                budget_change("budget:wp:wp-1:tokens", &json!(10_000_000_000_u64)),
+                budget_change("budget:wp:wp-1:usd_micros", &json!(2_500_000)),
+            ],
+        ),
+        (
+            Event::BudgetSet { owner: BudgetOwner::Session(session_id), tokens: None, usd: None, changed_by: person() },
+            vec![
+                budget_change(&format!("budget:session:{SESSION}:tokens"), &Value::Null),
+                budget_change(&format!("budget:session:{SESSION}:usd_micros"), &Value::Null),
+            ],
+        ),
+        (
+            budget_warned(BudgetType::Tokens, 850, 800),
+            vec![(
+                FlightKind::SessionBudgetWarning,
+                json!({"session_id": SESSION, "budget_type": "tokens", "current_value": 850, "threshold_value": 800}),
+            )],
+        ),
+        (
+            budget_warned(BudgetType::Usd, 2_100_000, 2_000_000),
+            vec![(
+                FlightKind::SessionBudgetWarning,
+                json!({"session_id": SESSION, "budget_type": "usd", "current_value": "2.100000",
+                    "threshold_value": "2.000000"}),
+            )],
+        ),
+        (
+            Event::CoolDownChanged {
+                scope: Scope::Provider("openai".to_owned()),
+                cool_down: Some(CoolDown { until: at(), allowed: Some(1), failures: 5 }),
+            },
+            vec![],
+        ),
+        (Event::SessionTouched { session_id, status: status(SessionState::Idle) }, vec![]),
         (
             session_created(),
             vec![(
@@ -245,7 +298,7 @@ fn table() -> Vec<(Event, Vec<(FlightKind, Value)>)> {
             vec![],
         ),
         (
-            Event::RunQueued { run: run(JobState::Queued), fingerprint: Fingerprint(1) },
+            Event::RunQueued { run: run(JobState::Queued), fingerprint: Fingerprint(1), estimate: Estimate::default() },
             vec![(
                 FlightKind::SchedulerEnqueue,
                 json!({"session_id": SESSION, "job_id": RUN, "job_kind": "model_run", "lane": "PRIMARY",
@@ -262,6 +315,7 @@ fn table() -> Vec<(Event, Vec<(FlightKind, Value)>)> {
                 lane: Lane::Background,
                 model_id: model_id.clone(),
                 queue_wait_ms: 12,
+                reserved: Reservation::default(),
             },
             vec![(
                 FlightKind::SchedulerDispatch,
@@ -269,7 +323,7 @@ fn table() -> Vec<(Event, Vec<(FlightKind, Value)>)> {
                     "queue_wait_ms": 12}),
             )],
         ),
-        (Event::RunReturned { run_id, session_id, dispatch_no: 1 }, vec![]),
+        (Event::RunReturned { run_id, session_id, dispatch_no: 1, reports: 0 }, vec![]),
         (
             Event::RunClaimed {
                 run_id,
@@ -298,10 +352,20 @@ fn table() -> Vec<(Event, Vec<(FlightKind, Value)>)> {
             )],
         ),
         (
-            Event::RunRateLimited { run_id, session_id, provider: "openai".to_owned(), attempt: 1, backoff_ms: 50 },
+            rate_limited(RateCause::Provider, None),
             vec![(
                 FlightKind::SchedulerRateLimited,
-                json!({"session_id": SESSION, "job_id": RUN, "provider": "openai", "backoff_ms": 50, "attempt": 1}),
+                json!({"session_id": SESSION, "job_id": RUN, "provider": "openai", "backoff_ms": 50, "attempt": 1,
+                    "cause": "provider", "bucket": null, "bucket_level": null}),
+            )],
+        ),
+        (
+            rate_limited(RateCause::TokensPerMinute, Some(("tokens_per_minute:model:openai/gpt-5".to_owned(), -20))),
+            vec![(
+                FlightKind::SchedulerRateLimited,
+                json!({"session_id": SESSION, "job_id": RUN, "provider": "openai", "backoff_ms": 50, "attempt": 1,
+                    "cause": "tokens_per_minute", "bucket": "tokens_per_minute:model:openai/gpt-5",
+                    "bucket_level": -20}),
             )],
         ),
         (
@@ -321,6 +385,36 @@ fn table() -> Vec<(Event, Vec<(FlightKind, Value)>)> {
                 FlightKind::RunRetried,
                 json!({"session_id": SESSION, "job_id": RUN, "attempt": 1, "backoff_ms": 50,
                     "error_code": "provider_error"}),
+            )],
+        ),
+        (
+            Event::RunStalled { run_id, session_id, attempt: 1, pending_tool_call_ids: vec!["call-1-1".to_owned()] },
+            vec![(
+                FlightKind::RunStalled,
+                json!({"session_id": SESSION, "job_id": RUN, "attempt": 1, "pending_tool_call_ids": ["call-1-1"]}),
+            )],
+        ),
+        (
+            Event::RunParked {
+                run_id,
+                session_id,
+                attempt: 1,
+                approval_id: "approval-1".to_owned(),
+                usage: Usage::default(),
+                cost_usd: None,
+                reports: 1,
+            },
+            vec![(
+                FlightKind::RunParked,
+                json!({"session_id": SESSION, "job_id": RUN, "awaiting": "approval", "approval_id": "approval-1"}),
+            )],
+        ),
+        (
+            decided(),
+            vec![(
+                FlightKind::RunDecided,
+                json!({"session_id": SESSION, "job_id": RUN, "decision": "approve",
+                    "decided_by": {"id": "ada", "kind": "person"}, "reason": "looks right"}),
             )],
         ),
         (settled(JobState::Completed), vec![(FlightKind::RunCompleted, completed())]),
@@ -348,6 +442,26 @@ fn table() -> Vec<(Event, Vec<(FlightKind, Value)>)> {
     ]
 }
 
+fn budget_change(name: &str, to: &Value) -> (FlightKind, Value) {
+    let changed_by = json!({"id": "ada", "kind": "person"});
+    (FlightKind::LimitsChanged, json!({"name": name, "from": null, "to": to, "changed_by": changed_by}))
+}
+
+fn budget_warned(budget_type: BudgetType, current_value: u64, threshold_value: u64) -> Event {
+    let (owner, session_id) = (BudgetOwner::Session(session_id()), session_id());
+    Event::BudgetWarned { owner, session_id, budget_type, current_value, threshold_value }
+}
+
+fn rate_limited(cause: RateCause, bucket: Option<(String, i64)>) -> Event {
+    let (run_id, session_id, provider) = (run_id(), session_id(), "openai".to_owned());
+    Event::RunRateLimited { run_id, session_id, provider, attempt: 1, backoff_ms: 50, cause, bucket }
+}
+
+fn decided() -> Event {
+    let (run_id, session_id, reason) = (run_id(), session_id(), "looks right".to_owned());
+    Event::RunDecided { run_id, session_id, decision: Decision::Approve, decided_by: person(), reason }
+}
+
 fn completed() -> Value {
     json!({"session_id": SESSION, "job_id": RUN, "attempt": 2,
         "usage": {"input_tokens": 10, "output_tokens": 20, "cached_tokens": 0, "reasoning_tokens": 0},
@@ -356,7 +470,7 @@ fn completed() -> Value {
 
 fn frame(number: u64, body: Body<Event>) -> Frame<Event> {
     let time = at().plus_millis(50);
-    Frame { format: 1, journal_id: Uuid::nil(), epoch: 3, number, prev: laneway_journal::FrameHash::ZERO, time, body }
+    Frame { format: 2, journal_id: Uuid::nil(), epoch: 3, number, prev: laneway_journal::FrameHash::ZERO, time, body }
 }
 
 fn started() -> Body<Event> {
@@ -425,6 +539,61 @@ fn sources_count_the_public_events_of_a_frame() {
     ];
     let expected: Vec<_> = (0..).zip(kinds).map(|(index, kind)| (4, index, kind)).collect();
     assert_eq!(found, expected);
+}
+
+#[test]
+fn a_change_names_its_actor() {
+    let set = Event::BudgetSet {
+        owner: BudgetOwner::Session(session_id()),
+        tokens: Some(1),
+        usd: None,
+        changed_by: person(),
+    };
+    for event in [decided(), set] {
+        let frame = frame(4, Body::Turns(vec![Turn { at: at(), events: vec![event] }]));
+        let said = public_events(&frame);
+        assert!(!said.is_empty() && said.iter().all(|event| stored(event).actor == person()));
+    }
+}
+
+/// The keys of a payload come in the order of the catalogue.
+#[test]
+fn the_bytes_of_a_payload_never_change() {
+    let check = |event: Event, golden: &str| {
+        let frame = frame(4, Body::Turns(vec![Turn { at: at(), events: vec![event] }]));
+        let bytes = public_events(&frame)[0].encode(EventHash::ZERO).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        let payload = text.split_once(r#""payload":"#).unwrap().1.rsplit_once(r#","prev_hash""#).unwrap().0;
+        assert_eq!(payload, golden.replace("SESSION", SESSION).replace("RUN", RUN));
+    };
+    let (run_id, session_id, approval_id) = (run_id(), session_id(), "approval-1".to_owned());
+    check(
+        budget_warned(BudgetType::Tokens, 850, 800),
+        r#"{"session_id":"SESSION","budget_type":"tokens","current_value":850,"threshold_value":800}"#,
+    );
+    check(
+        rate_limited(RateCause::CoolDown, Some(("b".to_owned(), 3))),
+        concat!(
+            r#"{"session_id":"SESSION","job_id":"RUN","provider":"openai","backoff_ms":50,"attempt":1,"#,
+            r#""cause":"cool_down","bucket":"b","bucket_level":3}"#,
+        ),
+    );
+    check(
+        Event::RunStalled { run_id, session_id, attempt: 1, pending_tool_call_ids: vec!["c".to_owned()] },
+        r#"{"session_id":"SESSION","job_id":"RUN","attempt":1,"pending_tool_call_ids":["c"]}"#,
+    );
+    let (usage, cost_usd) = (Usage::default(), None);
+    check(
+        Event::RunParked { run_id, session_id, attempt: 1, approval_id, usage, cost_usd, reports: 1 },
+        r#"{"session_id":"SESSION","job_id":"RUN","awaiting":"approval","approval_id":"approval-1"}"#,
+    );
+    check(
+        decided(),
+        concat!(
+            r#"{"session_id":"SESSION","job_id":"RUN","decision":"approve","#,
+            r#""decided_by":{"id":"ada","kind":"person"},"reason":"looks right"}"#,
+        ),
+    );
 }
 
 #[test]

@@ -14,10 +14,17 @@ type Message = (u64, String, Vec<u8>);
 fn recorded() -> Vec<Message> {
     let run_id = RunId::parse("0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d3f").unwrap();
     let session_id = SessionId::parse("0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d3e").unwrap();
-    let limited =
-        |attempt| Event::RunRateLimited { run_id, session_id, provider: "echo".to_owned(), attempt, backoff_ms: 5 };
+    let limited = |attempt| Event::RunRateLimited {
+        run_id,
+        session_id,
+        provider: "echo".to_owned(),
+        attempt,
+        backoff_ms: 5,
+        cause: laneway_contract::RateCause::Provider,
+        bucket: None,
+    };
     let frame = |number| Frame {
-        format: 1,
+        format: 2,
         journal_id: Uuid::nil(),
         epoch: 1,
         number,

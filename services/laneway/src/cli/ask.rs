@@ -4,6 +4,7 @@ use clap::Args;
 use laneway_contract::{Generation, Input, ModelId, RunId, SessionId, SubmitRun};
 
 use super::request::{Draft, text_argument};
+use super::schedule::ScheduleArgs;
 use super::{Context, stream};
 use crate::client::Client;
 use crate::exit::{CliError, Exit};
@@ -30,6 +31,8 @@ pub struct AskArgs {
     /// Sampling temperature, 0 to 2.
     #[arg(long, value_name = "T")]
     temperature: Option<f64>,
+    #[command(flatten)]
+    schedule: ScheduleArgs,
 }
 
 pub(super) async fn run(context: &Context, args: AskArgs) -> Result<Exit, CliError> {
@@ -64,5 +67,6 @@ fn request(args: AskArgs, run_id: RunId) -> Result<SubmitRun, CliError> {
         .set("instructions", args.instructions)?
         .set("input", Some(Input::Text(text_argument(&args.prompt)?)))?
         .set("generation", Some(generation))?;
+    args.schedule.put_into(&mut draft)?;
     draft.read()
 }

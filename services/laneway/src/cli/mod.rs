@@ -2,14 +2,17 @@
 #![allow(clippy::doc_markdown, reason = "the docs of arguments are what --help shows")]
 
 mod ask;
+mod budget;
 mod completions;
 mod context;
 mod decode;
 mod doctor;
 mod events;
+mod limits;
 mod provision;
 mod request;
 mod run;
+mod schedule;
 mod serve;
 mod session;
 mod stream;
@@ -21,8 +24,8 @@ use clap::{Args, Parser, Subcommand};
 use laneway_runtime::config::{Config, Overlay};
 use laneway_runtime::telemetry::{self, Guard};
 
-use crate::demo;
 use crate::exit::{CliError, EXIT_CODES, Exit};
+use crate::{demo, top};
 pub(crate) use context::Context;
 pub(crate) use events::{payload_text, verdict};
 pub(crate) use up::on_signals;
@@ -94,9 +97,17 @@ pub enum Command {
     /// Creates, shows and changes sessions.
     #[command(subcommand)]
     Session(session::SessionCommand),
-    /// Submits, shows, watches and cancels runs.
+    /// Submits, shows, watches, explains, cancels and retries runs.
     #[command(subcommand)]
     Run(run::RunCommand),
+    /// Shows and changes what may run at a time and in a minute.
+    #[command(subcommand)]
+    Limits(limits::LimitsCommand),
+    /// Shows and sets what a session or work packet may use.
+    #[command(subcommand)]
+    Budget(budget::BudgetCommand),
+    /// Shows lanes, limits, workers and the longest waits, live.
+    Top(top::TopArgs),
     /// Shows and checks the public events.
     #[command(subcommand)]
     Events(events::EventsCommand),
@@ -129,6 +140,9 @@ impl Cli {
             Command::Ask(args) => ask::run(&context, args).await,
             Command::Session(command) => session::run(&context, command).await,
             Command::Run(command) => run::run(&context, command).await,
+            Command::Limits(command) => limits::run(&context, command).await,
+            Command::Budget(command) => budget::run(&context, command).await,
+            Command::Top(args) => top::run(&context, &args).await,
             Command::Events(command) => events::run(&context, command).await,
             Command::Decode => decode::run(&context),
             Command::Doctor(args) => doctor::run(&context, &args).await,
@@ -148,6 +162,9 @@ impl Command {
             Self::Ask(_)
             | Self::Session(_)
             | Self::Run(_)
+            | Self::Limits(_)
+            | Self::Budget(_)
+            | Self::Top(_)
             | Self::Events(_)
             | Self::Decode
             | Self::Doctor(_)
@@ -163,9 +180,12 @@ impl Command {
             Self::Up(_) => ("up", true),
             Self::Serve(service) => (service.service().as_str(), true),
             Self::Demo(_) => ("demo", false),
+            Self::Top(_) => ("top", false),
             Self::Ask(_)
             | Self::Session(_)
             | Self::Run(_)
+            | Self::Limits(_)
+            | Self::Budget(_)
             | Self::Events(_)
             | Self::Decode
             | Self::Doctor(_)
@@ -174,7 +194,9 @@ impl Command {
         };
         // A person who asks for one thing sees only what goes wrong, unless another level was chosen.
         let chosen = is_service || config.log_level != Config::default().log_level;
-        let level = if chosen { config.log_level.as_str() } else { "warn" };
+        // A log would be written across the live screen.
+        let unchosen = if matches!(self, Self::Top(args) if args.is_live()) { "error,async_nats=off" } else { "warn" };
+        let level = if chosen { config.log_level.as_str() } else { unchosen };
         Ok(telemetry::init(name, config.log, level)?)
     }
 }

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use laneway_contract::{Actor, ActorKind, Format};
+use laneway_contract::{Actor, ActorKind, Format, MicroUsd, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -88,6 +88,21 @@ fn text_of(name: &str, read: impl FnOnce(&str) -> std::io::Result<String>) -> Re
 pub(super) fn label(raw: &str) -> Result<(String, String), String> {
     let (key, value) = raw.split_once('=').ok_or("expected key=value")?;
     Ok((key.to_owned(), value.to_owned()))
+}
+
+/// A point in time on the command line.
+pub(super) fn time(raw: &str) -> Result<Timestamp, String> {
+    as_in_json(raw)
+}
+
+/// An amount of money on the command line.
+pub(super) fn usd(raw: &str) -> Result<MicroUsd, String> {
+    as_in_json(raw)
+}
+
+/// A value that is written as it stands in a JSON text.
+fn as_in_json<T: DeserializeOwned>(raw: &str) -> Result<T, String> {
+    serde_json::from_value(Value::String(raw.to_owned())).map_err(|error| error.to_string())
 }
 
 /// The person at the command line.

@@ -4,15 +4,19 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use laneway_contract::{
-    CancelReply, CancelRuns, DEFAULT_WAIT_MS, Endpoint, GetRun, JobState, Lane, ListRuns, ModelId, OnBusy,
-    RetryBackoff, RunId, RunPage, RunReply, SessionId, SubmitRun,
+    CancelReply, CancelRuns, DEFAULT_WAIT_MS, Endpoint, GetRun, JobState, ListRuns, ModelId, RetryBackoff, RunId,
+    RunPage, RunReply, SessionId, SubmitRun,
 };
 
 use super::request::{Draft, text_argument};
+use super::schedule::ScheduleArgs;
 use super::{Context, stream};
 use crate::client::Client;
 use crate::exit::{CliError, Exit};
 use crate::output;
+use decisions::{DecideArgs, RetryArgs};
+
+mod decisions;
 
 /// Verbs about runs.
 #[derive(Debug, Subcommand)]
@@ -41,6 +45,15 @@ pub enum RunCommand {
     },
     /// Cancels a run, the runs of a session, or all runs with a token.
     Cancel(CancelArgs),
+    /// Says what holds a run, who holds that, and what would start it now.
+    Explain {
+        /// The run.
+        run: RunId,
+    },
+    /// Decides about a run that is stalled or awaiting_user.
+    Decide(DecideArgs),
+    /// Tries failed and poisoned runs again, each as a new run that names the old one.
+    Retry(RetryArgs),
 }
 
 /// Arguments of `run submit`.
@@ -57,21 +70,6 @@ pub struct SubmitArgs {
     /// The run's id, which makes a repeat safe [default: a new one].
     #[arg(long, value_name = "ID")]
     run_id: Option<RunId>,
-    /// PRIMARY, SUBAGENT, BACKGROUND or VALIDATION [default: PRIMARY].
-    #[arg(long)]
-    lane: Option<Lane>,
-    /// 0 to 1,000; 0 is the most urgent [default: 50].
-    #[arg(long)]
-    priority: Option<u32>,
-    /// Concurrency group: a shared limit.
-    #[arg(long)]
-    group: Option<String>,
-    /// Whose turn it counts for.
-    #[arg(long)]
-    fairness_key: Option<String>,
-    /// When the session has a run already: ENQUEUE or REJECT [default: ENQUEUE].
-    #[arg(long)]
-    on_busy: Option<OnBusy>,
     /// Retries after the first attempt, at most 20 [default: 3].
     #[arg(long)]
     max_retries: Option<u32>,
@@ -99,6 +97,8 @@ pub struct SubmitArgs {
     /// With --wait: milliseconds to wait at most, up to 600,000 [default: 30000].
     #[arg(long, value_name = "MS", requires = "wait")]
     wait_ms: Option<u64>,
+    #[command(flatten)]
+    schedule: ScheduleArgs,
 }
 
 /// Arguments of `run list`.
@@ -161,6 +161,9 @@ pub(super) async fn run(context: &Context, command: RunCommand) -> Result<Exit, 
         }
         RunCommand::Wait { run, wait_ms } => answer(context, &client.wait(run, wait_ms, true).await?),
         RunCommand::Cancel(args) => cancel(context, &client, args).await,
+        RunCommand::Explain { run } => decisions::explain(context, &client, run).await,
+        RunCommand::Decide(args) => decisions::decide(context, &client, args).await,
+        RunCommand::Retry(args) => decisions::retry(context, &client, args).await,
     }
 }
 
@@ -183,11 +186,6 @@ fn submit_request(args: SubmitArgs) -> Result<SubmitRun, CliError> {
         .set("session_id", args.session)?
         .set("model_id", args.model)?
         .set("run_id", args.run_id)?
-        .set("lane", args.lane)?
-        .set("priority", args.priority)?
-        .set("concurrency_group", args.group)?
-        .set("fairness_key", args.fairness_key)?
-        .set("on_busy", args.on_busy)?
         .set("max_retries", args.max_retries)?
         .set("retry_backoff", args.retry_backoff)?
         .set("timeout_ms", args.timeout_ms)?
@@ -197,6 +195,7 @@ fn submit_request(args: SubmitArgs) -> Result<SubmitRun, CliError> {
         .set("wait", args.wait.then_some(true))?
         .set("wait_ms", args.wait_ms)?
         .default_to("run_id", RunId::generate().to_string());
+    args.schedule.put_into(&mut draft)?;
     draft.read()
 }
 

@@ -33,7 +33,14 @@ pub enum SessionCommand {
     /// Appends USER messages, without starting a run.
     Append(AppendArgs),
     /// Keeps the session's queued runs from starting.
-    Pause(ChangeArgs),
+    Pause {
+        /// The session and the reason.
+        #[command(flatten)]
+        change: ChangeArgs,
+        /// Cancel the executing run too.
+        #[arg(long)]
+        interrupt: bool,
+    },
     /// Lets a paused session go on.
     Resume(ChangeArgs),
     /// Ends the session as COMPLETED; refused while it has runs.
@@ -168,13 +175,21 @@ pub(super) async fn run(context: &Context, command: SessionCommand) -> Result<Ex
         }
         SessionCommand::Messages(args) => messages(context, &client, &args).await,
         SessionCommand::Append(args) => append(context, &client, args).await,
-        SessionCommand::Pause(args) => change(context, &client, Endpoint::SessionsPause, args, false).await,
-        SessionCommand::Resume(args) => change(context, &client, Endpoint::SessionsResume, args, false).await,
-        SessionCommand::Complete { change: args, cancel_runs } => {
-            change(context, &client, Endpoint::SessionsComplete, args, cancel_runs).await
+        SessionCommand::Pause { change, interrupt } => {
+            let request = ChangeSession { interrupt, ..request(context, change) };
+            send(context, &client, Endpoint::SessionsPause, &request).await
         }
-        SessionCommand::Fail(args) => change(context, &client, Endpoint::SessionsFail, args, false).await,
-        SessionCommand::Cancel(args) => change(context, &client, Endpoint::SessionsCancel, args, false).await,
+        SessionCommand::Complete { change, cancel_runs } => {
+            let request = ChangeSession { cancel_runs, ..request(context, change) };
+            send(context, &client, Endpoint::SessionsComplete, &request).await
+        }
+        SessionCommand::Resume(change) => {
+            send(context, &client, Endpoint::SessionsResume, &request(context, change)).await
+        }
+        SessionCommand::Fail(change) => send(context, &client, Endpoint::SessionsFail, &request(context, change)).await,
+        SessionCommand::Cancel(change) => {
+            send(context, &client, Endpoint::SessionsCancel, &request(context, change)).await
+        }
     }
 }
 
@@ -312,16 +327,24 @@ async fn append(context: &Context, client: &Client, args: AppendArgs) -> Result<
     Ok(Exit::Done)
 }
 
-async fn change(
+/// The request of the verbs that change a session's state.
+fn request(context: &Context, args: ChangeArgs) -> ChangeSession {
+    ChangeSession {
+        session_id: args.session,
+        actor: context.actor.clone(),
+        reason: args.reason,
+        cancel_runs: false,
+        interrupt: false,
+    }
+}
+
+async fn send(
     context: &Context,
     client: &Client,
     endpoint: Endpoint,
-    args: ChangeArgs,
-    cancel_runs: bool,
+    request: &ChangeSession,
 ) -> Result<Exit, CliError> {
-    let request =
-        ChangeSession { session_id: args.session, actor: context.actor.clone(), reason: args.reason, cancel_runs };
-    let reply: SessionReply = client.ask(endpoint, &request).await?;
+    let reply: SessionReply = client.ask(endpoint, request).await?;
     context.out.reply(&reply, |reply| format!("{} is {}", reply.session.session_id, reply.session.status.state))?;
     Ok(Exit::Done)
 }

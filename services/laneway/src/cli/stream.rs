@@ -22,7 +22,7 @@ pub(super) async fn show(
         out.value(&reply)?;
         return Ok(reply);
     }
-    let mut screen = Screen { out, in_line: false };
+    let mut screen = Screen { out, run_id, in_line: false };
     let (reply, reader) = follow::to_end(client, run_id, chunks, |_, heard| screen.take(heard)).await?;
     match reader.rest(reply.output.as_deref().unwrap_or_default()) {
         Rest::More(rest) => screen.text(rest)?,
@@ -39,12 +39,17 @@ pub(super) async fn show(
 /// A terminal that an answer is written to piece by piece.
 struct Screen {
     out: Output,
+    run_id: RunId,
     in_line: bool,
 }
 
 impl Screen {
     fn take(&mut self, heard: Heard) -> Result<(), CliError> {
         match heard {
+            Heard::Ended { outcome: JobState::AwaitingUser, .. } => self.remark(&format!(
+                "[waits for a person: laneway run decide {} approve|retry|fail|cancel --reason TEXT]",
+                self.run_id
+            )),
             Heard::Begun { attempt: 1 } | Heard::Thinking(_) | Heard::Ended { .. } => Ok(()),
             Heard::Begun { attempt } => self.remark(&format!("[attempt {attempt} begins again]")),
             Heard::Text(text) => self.text(&text),

@@ -1,7 +1,10 @@
 //! What a run asks of its model, against what the table says the model can do.
 
-use laneway_contract::{ApiError, Catalog, ErrorCode, Generation, ModelId};
+use laneway_contract::{ApiError, Catalog, ErrorCode, Estimate, Generation, GenerationSettings, ModelId};
 use serde_json::json;
+
+/// The longest answer that is expected of a run that does not say how long it may be, in tokens.
+const EXPECTED_OUTPUT: u64 = 4_096;
 
 /// What a run asks of its model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +21,27 @@ impl Needs {
             structured_output: generation.response_schema.is_some(),
             thinking: generation.reasoning_effort.is_some(),
             output_tokens: generation.max_output_tokens,
+        }
+    }
+
+    /// What settings that were stored ask for.
+    pub(crate) fn of_settings(generation: &GenerationSettings) -> Self {
+        Self {
+            structured_output: generation.response_schema.is_some(),
+            thinking: generation.reasoning_effort.is_some(),
+            output_tokens: generation.max_output_tokens,
+        }
+    }
+
+    /// What a reservation for the run is made of, beside its window.
+    pub(crate) fn estimate(&self, catalog: &Catalog, model_id: &ModelId) -> Estimate {
+        let model = catalog.model(model_id);
+        let limit = model.and_then(|model| model.output_limit);
+        let expected = limit.map_or(EXPECTED_OUTPUT, |limit| limit.min(EXPECTED_OUTPUT));
+        Estimate {
+            output_tokens: self.output_tokens.unwrap_or(expected),
+            input_usd_per_million: model.and_then(|model| model.input_usd_per_million),
+            output_usd_per_million: model.and_then(|model| model.output_usd_per_million),
         }
     }
 

@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use laneway_contract::{Actor, ApiError, ErrorCode, MessageDraft};
+use laneway_contract::{Actor, ApiError, ErrorCode, MessageDraft, MicroUsd};
 use serde_json::json;
 
 /// The longest id, role, key or reason, in bytes.
 pub(crate) const MAX_NAME_BYTES: usize = 128;
+/// The largest amount, of tokens or millionths of a US dollar: far beyond any run, so that sums never overflow.
+pub(super) const MAX_AMOUNT: u64 = 1_000_000_000_000;
 /// The most entries of a list of names.
 const MAX_NAMES: usize = 128;
 
@@ -57,6 +59,23 @@ where
     } else {
         Err(bad(path, format_args!("is {value}: it must be {least} to {most}")))
     }
+}
+
+/// A number within its bounds, where one is given.
+pub(super) fn optional_number<N>(path: &str, value: Option<N>, least: N, most: N) -> Result<Option<N>, ApiError>
+where
+    N: PartialOrd + fmt::Display + Copy,
+{
+    value.map(|value| number(path, Some(value), least, most, value)).transpose()
+}
+
+/// An amount of tokens or money, where one is given.
+pub(super) fn amounts(tokens: (&str, Option<u64>), usd: (&str, Option<MicroUsd>)) -> Result<(), ApiError> {
+    optional_number(tokens.0, tokens.1, 0, MAX_AMOUNT)?;
+    if usd.1.is_some_and(|usd| usd.0 > MAX_AMOUNT) {
+        return Err(bad(usd.0, format_args!("must be at most {}", MicroUsd(MAX_AMOUNT))));
+    }
+    Ok(())
 }
 
 /// A MIME type of printable ASCII, 1 to 128 bytes.

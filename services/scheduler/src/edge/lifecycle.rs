@@ -41,8 +41,11 @@ pub(crate) enum Change {
 
 /// `sessions.pause`, `resume`, `complete`, `fail` and `cancel`.
 pub(crate) fn change(request: ChangeSession, change: Change) -> Result<Command, ApiError> {
-    let ChangeSession { session_id, actor, reason, cancel_runs } = request;
+    let ChangeSession { session_id, actor, reason, cancel_runs, interrupt } = request;
     check::actor(&actor, &reason)?;
+    if interrupt && change != Change::Pause {
+        return Err(bad("interrupt", "belongs to sessions.pause"));
+    }
     let paused = match change {
         Change::Pause => true,
         Change::Resume => false,
@@ -56,7 +59,10 @@ pub(crate) fn change(request: ChangeSession, change: Change) -> Result<Command, 
         }
     };
     if cancel_runs {
-        return Err(bad("cancel_runs", "belongs to sessions.complete: a pause lets executing runs end"));
+        return Err(bad(
+            "cancel_runs",
+            "belongs to sessions.complete: a pause cancels the executing run with interrupt, and none that waits",
+        ));
     }
-    Ok(Command::Pause(PauseSession { session_id, paused, actor, reason }))
+    Ok(Command::Pause(PauseSession { session_id, paused, interrupt, actor, reason }))
 }

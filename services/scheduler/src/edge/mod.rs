@@ -4,9 +4,12 @@
 mod capabilities;
 mod check;
 mod contents;
+mod decide;
 mod input;
 mod lifecycle;
+mod limits;
 mod report;
+mod retry;
 mod submit;
 
 #[cfg(test)]
@@ -20,7 +23,10 @@ use serde::Serialize;
 
 pub(crate) use capabilities::Needs;
 pub(crate) use contents::{Known, KnownArtifacts};
+pub(crate) use decide::decide;
 pub(crate) use lifecycle::{Change, cancel, change};
+pub(crate) use limits::{budget_owner, change_limits, set_budget};
+pub(crate) use retry::{Filter, Old, Retry, Which, retried_as, retry};
 pub(crate) use submit::{Prepared, Wait, referenced, wait};
 
 /// What turning requests into commands takes.

@@ -8,11 +8,9 @@ use laneway_contract::{
 use laneway_engine::Report;
 
 use super::Edge;
-use super::check::{self, bad};
+use super::check::{self, MAX_AMOUNT as MAX_COUNT, bad};
 use super::contents::{Contents, KnownArtifacts, TEXT};
 
-/// The most tokens, or millionths of a dollar, of one attempt: far beyond any call, so that sums never overflow.
-const MAX_COUNT: u64 = 1_000_000_000_000;
 /// The most warnings of an attempt.
 const MAX_ISSUES: usize = 16;
 
@@ -70,10 +68,14 @@ fn outcome(mut outcome: Outcome) -> Result<Outcome, ApiError> {
     for issue in &outcome.issues {
         check::name("outcome.issues", issue)?;
     }
-    if let AttemptResult::Failed { error } = &mut outcome.result {
-        check::name("outcome.result.error.code", &error.code)?;
-        // A provider that asks for longer than the longest attempt is not waited for any longer.
-        error.retry_after_ms = error.retry_after_ms.map(|after| after.min(MAX_TIMEOUT_MS));
+    match &mut outcome.result {
+        AttemptResult::Failed { error } => {
+            check::name("outcome.result.error.code", &error.code)?;
+            // A provider that asks for longer than the longest attempt is not waited for any longer.
+            error.retry_after_ms = error.retry_after_ms.map(|after| after.min(MAX_TIMEOUT_MS));
+        }
+        AttemptResult::AwaitingApproval { approval_id } => check::name("outcome.result.approval_id", approval_id)?,
+        AttemptResult::Completed { .. } | AttemptResult::Stopped { .. } | AttemptResult::HandedBack => {}
     }
     Ok(outcome)
 }

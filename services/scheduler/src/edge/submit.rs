@@ -11,7 +11,7 @@ use laneway_contract::{
 use laneway_engine::{NewSession, Submit};
 use serde_json::json;
 
-use super::check::{self, MAX_NAME_BYTES, bad};
+use super::check::{self, MAX_AMOUNT, MAX_NAME_BYTES, bad};
 use super::contents::{Contents, JSON, KnownArtifacts};
 use super::{Edge, Needs, input};
 
@@ -23,15 +23,13 @@ const MAX_LABELS: usize = 32;
 const MAX_STOPS: usize = 16;
 /// The longest stop sequence, in bytes.
 const MAX_STOP_BYTES: usize = 256;
-/// The largest estimate: far beyond any run, so that sums never overflow.
-const MAX_ESTIMATE: u64 = 1_000_000_000_000;
 
 /// A submit, ready to be decided.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     /// The command.
     pub(crate) submit: Box<Submit>,
-    /// What the run asks of its model, when the session says which that is.
+    /// What the run asks of its model, when the session says which that is. Its estimate is then still to be made.
     pub(crate) of_session_model: Option<(SessionId, Needs)>,
     /// How long to wait for the end.
     pub(crate) wait: Option<Wait>,
@@ -85,6 +83,7 @@ impl Edge {
         if let Some(model_id) = &request.model_id {
             needs.check(&self.catalog, model_id)?;
         }
+        let estimate = request.model_id.as_ref().map(|model_id| needs.estimate(&self.catalog, model_id));
         let of_session_model = request.session_id.filter(|_| request.model_id.is_none()).map(|id| (id, needs));
         let backend = self.backend(&request);
         let mut contents = Contents::new(&self.key, known);
@@ -112,10 +111,16 @@ impl Edge {
             retry_backoff: request.retry_backoff.unwrap_or(RetryBackoff::Exponential),
             timeout_ms: check::number("timeout_ms", request.timeout_ms, 1, MAX_TIMEOUT_MS, 120_000)?,
             cancellation_token: request.cancellation_token,
+            not_before: request.not_before,
+            deadline: request.deadline,
+            queue_timeout_ms: check::optional_number("queue_timeout_ms", request.queue_timeout_ms, 1, MAX_TIMEOUT_MS)?,
+            max_tokens_budget: check::optional_number("max_tokens_budget", request.max_tokens_budget, 1, MAX_AMOUNT)?,
             estimated_cost_usd: request.estimated_cost_usd,
             estimated_tokens: request.estimated_tokens,
             generation,
             traceparent: traceparent.filter(|trace| trace.len() <= MAX_NAME_BYTES),
+            estimate: estimate.unwrap_or_default(),
+            retry_of: None,
         });
         Ok(Prepared { submit, of_session_model, wait })
     }
@@ -148,8 +153,8 @@ impl Edge {
             target_entity_ids: request.target_entity_ids.take(),
             execution_mode: request.execution_mode.unwrap_or(ExecutionMode::SingleModelMultiRole),
             memory_policy: request.memory_policy.unwrap_or(MemoryPolicy::SessionScoped),
-            budget_tokens: None,
-            budget_usd: None,
+            budget_tokens: request.budget_tokens,
+            budget_usd: request.budget_usd,
             context_window_max: self.context_window(&model_id),
             consent_receipt_id: None,
             projection_plan_id: None,
@@ -175,8 +180,9 @@ fn check_names(request: &SubmitRun) -> Result<(), ApiError> {
     check::optional_name("mt_id", request.mt_id.as_ref())?;
     check::optional_name("work_profile_id", request.work_profile_id.as_ref())?;
     check::names("target_entity_ids", request.target_entity_ids.as_deref().unwrap_or_default())?;
-    check::number("estimated_tokens", request.estimated_tokens, 0, MAX_ESTIMATE, 0)?;
-    check::number("estimated_cost_usd", request.estimated_cost_usd.map(|cost| cost.0), 0, MAX_ESTIMATE, 0)?;
+    let estimated = ("estimated_cost_usd", request.estimated_cost_usd);
+    check::amounts(("estimated_tokens", request.estimated_tokens), estimated)?;
+    check::amounts(("budget_tokens", request.budget_tokens), ("budget_usd", request.budget_usd))?;
     let Some(labels) = &request.labels else { return Ok(()) };
     check::count("labels", labels.len(), 0, MAX_LABELS)?;
     labels.iter().try_for_each(|(key, value)| {
@@ -202,6 +208,8 @@ fn no_session_fields(request: &SubmitRun) -> Result<(), ApiError> {
         ("execution_mode", request.execution_mode.is_some()),
         ("memory_policy", request.memory_policy.is_some()),
         ("labels", request.labels.is_some()),
+        ("budget_tokens", request.budget_tokens.is_some()),
+        ("budget_usd", request.budget_usd.is_some()),
     ];
     let given: Vec<&str> = given.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
     let Some(path) = given.first() else { return Ok(()) };
@@ -241,9 +249,7 @@ fn generation(contents: &mut Contents<'_>, asked: Generation) -> Result<Generati
     {
         return Err(bad("generation.temperature", "must be 0 to 2"));
     }
-    if let Some(tokens) = asked.max_output_tokens {
-        check::number("generation.max_output_tokens", Some(tokens), 1, MAX_ESTIMATE, 1)?;
-    }
+    check::optional_number("generation.max_output_tokens", asked.max_output_tokens, 1, MAX_AMOUNT)?;
     if let Some(stops) = &asked.stop {
         check::count("generation.stop", stops.len(), 1, MAX_STOPS)?;
         if let Some(stop) = stops.iter().find(|stop| !(1..=MAX_STOP_BYTES).contains(&stop.len())) {

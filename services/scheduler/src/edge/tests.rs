@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use laneway_contract::*;
-use laneway_engine::{CancelTarget, Command};
+use laneway_engine::{CancelTarget, Command, LimitsChange};
 use serde_json::{Value, json};
 
 use super::*;
@@ -86,10 +86,18 @@ fn refuses_what_is_wrong() {
         (with(json!({"priority": 1001})), ErrorCode::BadRequest, "priority"),
         (with(json!({"priority": -1})), ErrorCode::BadRequest, "priority"),
         (with(json!({"lane": "FAST"})), ErrorCode::BadRequest, "lane"),
-        (with(json!({"on_busy": "INTERRUPT"})), ErrorCode::BadRequest, "on_busy"),
+        (with(json!({"on_busy": "SOMETIMES"})), ErrorCode::BadRequest, "on_busy"),
         (with(json!({"max_retries": 21})), ErrorCode::BadRequest, "max_retries"),
         (with(json!({"timeout_ms": 0})), ErrorCode::BadRequest, "timeout_ms"),
         (with(json!({"timeout_ms": MAX_TIMEOUT_MS + 1})), ErrorCode::BadRequest, "timeout_ms"),
+        (with(json!({"queue_timeout_ms": 0})), ErrorCode::BadRequest, "queue_timeout_ms"),
+        (with(json!({"queue_timeout_ms": MAX_TIMEOUT_MS + 1})), ErrorCode::BadRequest, "queue_timeout_ms"),
+        (with(json!({"max_tokens_budget": 0})), ErrorCode::BadRequest, "max_tokens_budget"),
+        (with(json!({"max_tokens_budget": u64::MAX})), ErrorCode::BadRequest, "max_tokens_budget"),
+        (with(json!({"budget_tokens": u64::MAX})), ErrorCode::BadRequest, "budget_tokens"),
+        (with(json!({"budget_usd": "1000001"})), ErrorCode::BadRequest, "budget_usd"),
+        (with(json!({"deadline": "soon"})), ErrorCode::BadRequest, "deadline"),
+        (with(json!({"not_before": 5})), ErrorCode::BadRequest, "not_before"),
         (with(json!({"wait_ms": MAX_WAIT_MS + 1})), ErrorCode::BadRequest, "wait_ms"),
         (with(json!({"concurrency_group": long})), ErrorCode::BadRequest, "concurrency_group"),
         (with(json!({"concurrency_group": ""})), ErrorCode::BadRequest, "concurrency_group"),
@@ -125,6 +133,8 @@ fn refuses_what_is_wrong() {
             "input[0].content",
         ),
         (in_session(json!({"role": "coder"})), ErrorCode::BadRequest, "role"),
+        (in_session(json!({"budget_tokens": 5})), ErrorCode::BadRequest, "budget_tokens"),
+        (in_session(json!({"budget_usd": "1"})), ErrorCode::BadRequest, "budget_usd"),
         (in_session(json!({"labels": {}})), ErrorCode::BadRequest, "labels"),
         (in_session(json!({"memory_policy": "EPHEMERAL"})), ErrorCode::BadRequest, "memory_policy"),
         (in_session(json!({"instructions": "be kind"})), ErrorCode::BadRequest, "instructions"),
@@ -205,6 +215,172 @@ fn fills_in_every_default() {
 }
 
 #[test]
+fn times_and_budgets_reach_the_command() {
+    let submit = prepare(&with(json!({
+        "not_before": "2026-01-01T00:00:00Z", "deadline": "2026-01-01T00:00:01.000Z", "queue_timeout_ms": 7,
+        "max_tokens_budget": 9, "budget_tokens": 11, "budget_usd": "0.5",
+    })));
+    let submit = submit.unwrap().submit;
+    let from = submit.not_before.unwrap();
+    assert_eq!((submit.deadline, submit.queue_timeout_ms), (Some(from.plus_millis(1_000)), Some(7)));
+    assert_eq!((submit.max_tokens_budget, submit.retry_of), (Some(9), None));
+    let fields = submit.new_session.unwrap().fields;
+    assert_eq!((fields.budget_tokens, fields.budget_usd), (Some(11), Some(MicroUsd(500_000))));
+}
+
+#[test]
+fn an_estimate_is_what_the_caller_or_the_table_says() {
+    let tokens = |body: Value| prepare(&body).unwrap().submit.estimate.output_tokens;
+    assert_eq!(tokens(with(json!({}))), 4_096, "a model without a limit");
+    assert_eq!(tokens(with(json!({"model_id": "plain/a"}))), 1_000, "a model with a smaller one");
+    assert_eq!(tokens(with(json!({"model_id": "plain/a", "generation": {"max_output_tokens": 10}}))), 10);
+    assert_eq!(tokens(in_session(json!({"model_id": "plain/a"}))), 1_000);
+    // Where the session says which model it is, the estimate is made right before the turn.
+    let (_, needs) = prepare(&in_session(json!({}))).unwrap().of_session_model.unwrap();
+    let of_model = needs.estimate(edge().catalog(), &ModelId::parse("plain/a").unwrap());
+    assert_eq!(of_model, Estimate { output_tokens: 1_000, ..Estimate::default() });
+    let free = needs.estimate(edge().catalog(), &ModelId::parse("echo/default").unwrap());
+    assert_eq!((free.input_usd_per_million, free.output_usd_per_million), (Some(MicroUsd(0)), Some(MicroUsd(0))));
+}
+
+#[test]
+fn limits_are_named_and_in_their_bounds() {
+    let actor = json!({"id": "me", "kind": "person"});
+    let set = |changes: Value| {
+        let body = json!({"changes": changes, "actor": actor});
+        Format::Json.decode::<ChangeLimits>(body.to_string().as_bytes()).and_then(change_limits)
+    };
+    let good = json!({
+        "global": 0, "provider:openai": 5, "model:openai/gpt-5": null, "group:nightly": 1,
+        "requests_per_minute:provider:openai": 60, "tokens_burst:model:ollama/qwen3:0.6b": 1, "weight:PRIMARY": 9,
+    });
+    let LimitsChange::Single(changes) = set(good).unwrap().change else { panic!("single limits") };
+    assert_eq!(changes.len(), 7);
+    for (changes, path) in [
+        (json!({"global": 1_000_001}), "changes.global"),
+        (json!({"weight:PRIMARY": 0}), "changes.weight:PRIMARY"),
+        (json!({"requests_per_minute:provider:openai": 0}), "changes.requests_per_minute:provider:openai"),
+        (json!({"canary": 1}), "changes"),
+        (json!({"provider:": 1}), "changes"),
+        (json!({"weight:canary": 1}), "changes"),
+        (json!({"tokens_per_minute:openai": 1}), "changes"),
+        (json!({}), "changes"),
+    ] {
+        let error = set(changes.clone()).unwrap_err();
+        assert_eq!(error.code, ErrorCode::BadRequest, "{changes}: {error}");
+        assert_eq!(error.details["path"], path, "{changes}: {error}");
+        assert!(!format!("{error:?}").contains("canary"), "{error:?}");
+    }
+    let nobody = json!({"changes": {"global": 1}, "actor": {"id": "", "kind": "person"}});
+    let nobody = Format::Json.decode::<ChangeLimits>(nobody.to_string().as_bytes()).and_then(change_limits);
+    assert_eq!(nobody.unwrap_err().details["path"], "actor.id");
+}
+
+#[test]
+fn a_budget_has_one_owner() {
+    let budget = |changes: Value| {
+        let body = changed(json!({"actor": {"id": "me", "kind": "person"}}), changes);
+        Format::Json.decode::<laneway_contract::SetBudget>(body.to_string().as_bytes()).and_then(set_budget)
+    };
+    let set = budget(json!({"wp_id": "wp", "tokens": 5, "usd": "0.000001"})).unwrap();
+    assert_eq!(set.owner, BudgetOwner::WorkPacket("wp".to_owned()));
+    assert_eq!((set.tokens, set.usd), (Some(5), Some(MicroUsd(1))));
+    let set = budget(json!({"session_id": SESSION})).unwrap();
+    assert_eq!((set.owner.to_string(), set.tokens, set.usd), (format!("session:{SESSION}"), None, None));
+    for wrong in [
+        json!({}),
+        json!({"session_id": SESSION, "wp_id": "wp"}),
+        json!({"wp_id": ""}),
+        json!({"wp_id": "wp", "tokens": u64::MAX}),
+        json!({"wp_id": "wp", "usd": "1000001"}),
+    ] {
+        assert_eq!(budget(wrong.clone()).unwrap_err().code, ErrorCode::BadRequest, "{wrong}");
+    }
+}
+
+#[test]
+fn a_retry_names_runs_or_says_which_to_find() {
+    let asked = |changes: Value| {
+        let body = changed(json!({"actor": {"id": "me", "kind": "person"}}), changes);
+        Format::Json.decode::<RetryRuns>(body.to_string().as_bytes()).and_then(retry)
+    };
+    let Which::Named(runs) = asked(json!({"run_ids": [RUN, RUN]})).unwrap().which else { panic!("named") };
+    assert_eq!(runs.len(), 1);
+    let Which::Found(filter) = asked(json!({"error_code": "timeout"})).unwrap().which else { panic!("found") };
+    assert_eq!((filter.states.len(), filter.limit), (2, 100));
+    let found = asked(json!({"state": "poisoned", "limit": 200, "dry_run": true, "key": "again"})).unwrap();
+    assert!(found.dry_run && found.key.is_some());
+    for wrong in [
+        json!({}),
+        json!({"run_ids": []}),
+        json!({"run_ids": vec![RUN; 201]}),
+        json!({"run_ids": [RUN], "state": "failed"}),
+        json!({"run_ids": [RUN], "cursor": RUN}),
+        json!({"state": "completed"}),
+        json!({"session_id": SESSION, "limit": 201}),
+        json!({"session_id": SESSION, "limit": 0}),
+        json!({"session_id": SESSION, "key": ""}),
+    ] {
+        assert_eq!(asked(wrong.clone()).unwrap_err().code, ErrorCode::BadRequest, "{wrong}");
+    }
+}
+
+/// A run as it was queued, with its session.
+fn queued(body: &Value) -> Old {
+    let submit = prepare(body).unwrap().submit;
+    let run_id = submit.run_id;
+    let mut state = laneway_engine::State::default();
+    let now = Timestamp::from_millis(1_000);
+    state.turn(&Command::Submit(submit), &laneway_engine::Hints::default(), now).unwrap();
+    let run = (*state.run(run_id).unwrap().record).clone();
+    let session = state.session(run.session_id).unwrap().creation.fields.clone();
+    Old { run, session, closed: true }
+}
+
+#[test]
+fn a_retry_is_the_same_run_each_time() {
+    let old = queued(&with(json!({
+        "instructions": "be kind", "lane": "BACKGROUND", "priority": 7, "labels": {"a": "b"},
+        "not_before": "1970-01-01T00:00:05Z", "deadline": "1970-01-01T00:00:09Z", "queue_timeout_ms": 3,
+        "generation": {"max_output_tokens": 12, "stop": ["x"]},
+    })));
+    let system = old.session.instructions.unwrap();
+    let text = Known { content_type: "text/plain".to_owned(), size: 7 };
+    let known = KnownArtifacts::from([(system, text)]);
+    let again = |key: Option<&str>, now| edge().again(old.clone(), key, &known, Timestamp::from_millis(now), None);
+    let first = again(None, 1_000).unwrap();
+    let second = again(None, 10_000).unwrap();
+    assert_eq!((first.run_id, first.fingerprint), (second.run_id, second.fingerprint));
+    assert_eq!(first.run_id, retried_as(old.run.run_id, None));
+    assert_ne!(again(Some("k"), 0).unwrap().run_id, first.run_id);
+    assert_ne!(again(Some("k"), 0).unwrap().fingerprint, first.fingerprint);
+    // Times that have passed are dropped, those to come stay.
+    assert_eq!((first.not_before, first.deadline), (old.run.fields.not_before, old.run.fields.deadline));
+    assert_eq!((second.not_before, second.deadline, second.queue_timeout_ms), (None, None, Some(3)));
+    assert_eq!((first.lane, first.priority, first.retry_of), (Lane::Background, 7, Some(old.run.run_id)));
+    assert_eq!((first.estimate.output_tokens, &first.generation), (12, &old.run.fields.generation));
+    // The input is the same content in new messages.
+    assert_eq!(first.input[0].content, old.run.fields.input[0].content);
+    assert_ne!(first.input[0].message_id, old.run.fields.input[0].message_id);
+    assert_eq!(first.input, second.input);
+    assert!(first.artifacts.is_empty() && first.session_id.is_none());
+    let (session, same) = (first.new_session.unwrap(), second.new_session.unwrap());
+    assert_eq!((session.session_id, &session.messages), (same.session_id, &same.messages));
+    assert_eq!(session.fields, old.session);
+    assert_eq!((session.messages[0].role, session.messages[0].content), (MessageRole::System, system));
+    // A session that goes on takes the retry in.
+    let open = Old { closed: false, ..old.clone() };
+    let in_session = edge().again(open, None, &KnownArtifacts::new(), Timestamp::ZERO, None).unwrap();
+    assert!(in_session.session_id == Some(old.run.session_id) && in_session.new_session.is_none());
+    // What cannot be made again is refused.
+    let missing = edge().again(old.clone(), None, &KnownArtifacts::new(), Timestamp::ZERO, None).unwrap_err();
+    assert_eq!(missing.code, ErrorCode::NotFound);
+    let mut gone = old.clone();
+    gone.run.fields.model_id = ModelId::parse("nobody/knows").unwrap();
+    assert_eq!(edge().again(gone, None, &known, Timestamp::ZERO, None).unwrap_err().code, ErrorCode::UnknownModel);
+}
+
+#[test]
 fn a_run_with_a_model_of_its_own_runs_where_that_model_is() {
     let submit = |changes| prepare(&in_session(changes)).unwrap().submit;
     assert_eq!(submit(json!({"model_id": "plain/a"})).backend, Some(Backend::Cloud));
@@ -274,12 +450,14 @@ fn a_cancel_has_one_target_and_an_actor() {
 
 #[test]
 fn each_lifecycle_verb_is_its_own_end() {
-    let request = |cancel_runs| ChangeSession {
+    let asked = |cancel_runs, interrupt| ChangeSession {
         session_id: SessionId::parse(SESSION).unwrap(),
         actor: Actor::runtime(),
         reason: String::new(),
         cancel_runs,
+        interrupt,
     };
+    let request = |cancel_runs| asked(cancel_runs, false);
     let end = |verb, cancel_runs| {
         let command = change(request(cancel_runs), verb).unwrap();
         let Command::End(end) = command else { panic!("{command:?}") };
@@ -292,6 +470,14 @@ fn each_lifecycle_verb_is_its_own_end() {
     assert!(matches!(change(request(false), Change::Pause).unwrap(), Command::Pause(pause) if pause.paused));
     assert!(matches!(change(request(false), Change::Resume).unwrap(), Command::Pause(pause) if !pause.paused));
     assert_eq!(change(request(true), Change::Pause).unwrap_err().code, ErrorCode::BadRequest);
+    for (verb, interrupts) in [(Change::Pause, true), (Change::Pause, false)] {
+        let paused = change(asked(false, interrupts), verb).unwrap();
+        assert!(matches!(paused, Command::Pause(pause) if pause.interrupt == interrupts));
+    }
+    for verb in [Change::Resume, Change::Complete, Change::Fail, Change::Cancel] {
+        let error = change(asked(false, true), verb).unwrap_err();
+        assert_eq!((error.code, &error.details["path"]), (ErrorCode::BadRequest, &json!("interrupt")));
+    }
 }
 
 #[test]

@@ -24,6 +24,7 @@ fn lease(scene: &mut Scene<'_>, run_id: RunId) -> Result<ClaimReply, ApiError> {
     let run = scene.state.run(run_id).ok_or_else(over)?;
     let Phase::Running { stop_at, stop, .. } = &run.phase else { return Err(over()) };
     let (record, status) = (&run.record, &run.record.status);
+    let stop_at = record.fields.deadline.map_or(*stop_at, |deadline| deadline.min(*stop_at));
     if scene.repeated && stop.is_none() {
         // The worker counts its bound from the sending that was answered, which is this one.
         scene.hints.give_lease(run_id, status.epoch, scene.now);
@@ -39,6 +40,8 @@ fn lease(scene: &mut Scene<'_>, run_id: RunId) -> Result<ClaimReply, ApiError> {
         submitted_at: status.submitted_at,
         dispatched_at: status.dispatched_at.unwrap_or(status.submitted_at),
         traceparent: record.fields.traceparent.clone(),
+        tokens_left: run.tokens_left(),
+        approved: status.approval_id.clone(),
         journal_seq: 0,
     })
 }

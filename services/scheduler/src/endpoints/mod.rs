@@ -1,7 +1,9 @@
 //! What the leader answers.
 
 mod attempts;
+mod budgets;
 mod inside;
+mod limits;
 mod registry;
 mod runs;
 mod sessions;
@@ -41,12 +43,19 @@ pub(crate) fn routes(context: &Context) -> Vec<Route> {
         route(context, Endpoint::RunsList, runs::list),
         route(context, Endpoint::RunsWait, runs::wait),
         route(context, Endpoint::RunsCancel, runs::cancel),
+        route(context, Endpoint::RunsExplain, runs::explain),
+        route(context, Endpoint::RunsDecide, runs::decide),
+        route(context, Endpoint::RunsRetry, runs::retry),
         change(Endpoint::SessionsPause, Change::Pause),
         change(Endpoint::SessionsResume, Change::Resume),
         change(Endpoint::SessionsComplete, Change::Complete),
         change(Endpoint::SessionsFail, Change::Fail),
         change(Endpoint::SessionsCancel, Change::Cancel),
         route(context, Endpoint::SessionsRegistry, registry::list),
+        route(context, Endpoint::LimitsGet, limits::get),
+        route(context, Endpoint::LimitsSet, limits::set),
+        route(context, Endpoint::BudgetsGet, budgets::get),
+        route(context, Endpoint::BudgetsSet, budgets::set),
         route(context, Endpoint::Status, status::get),
         route(context, Endpoint::AttemptsClaim, attempts::claim),
         route(context, Endpoint::AttemptsRenew, attempts::renew),

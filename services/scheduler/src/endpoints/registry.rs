@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use laneway_bus::{Incoming, Refusal};
-use laneway_contract::{ListRegistry, ModelId, RegistryReply, RegistryRow, SessionId};
-use laneway_engine::Session;
+use laneway_contract::{ListRegistry, ModelId, RegistryReply, RegistryRow, Scope, SessionId};
+use laneway_engine::{GaugeName, Session};
 
 use super::{Context, rows};
 use crate::desk::{Answered, Scene};
@@ -42,9 +42,14 @@ pub(super) async fn list(context: Context, incoming: Incoming<ListRegistry>) -> 
 }
 
 fn find(scene: &Scene<'_>, request: &ListRegistry, limit: usize) -> Found {
-    let slots = scene.state.slots();
-    let (per_provider, per_model) = (slots.providers.clone(), slots.models.clone());
-    let mut found = Found { rows: Vec::new(), cursor: None, per_provider, per_model };
+    let mut found = Found { rows: Vec::new(), cursor: None, per_provider: BTreeMap::new(), per_model: BTreeMap::new() };
+    for gauge in scene.state.slots().all().filter(|gauge| gauge.used > 0) {
+        match &gauge.what {
+            GaugeName::Scope(Scope::Provider(name)) => drop(found.per_provider.insert(name.clone(), gauge.used)),
+            GaugeName::Scope(Scope::Model(id)) => drop(found.per_model.insert(id.clone(), gauge.used)),
+            GaugeName::Global | GaugeName::Group(_) => {}
+        }
+    }
     let mut last = None;
     for (looked_at, session) in scene.state.live_sessions(request.cursor).enumerate() {
         if found.rows.len() == limit || looked_at == SCAN {
@@ -80,7 +85,7 @@ fn row(scene: &Scene<'_>, session: &Session) -> RegistryRow {
         since: session.status.since,
         current_run_id: session.current,
         job_state: current.map(|run| run.record.status.state),
-        queued_runs: session.queue.len() as u64,
+        queued_runs: session.queued(),
         provider: fields.model_id.provider().to_owned(),
         model_id: fields.model_id.clone(),
         role: fields.role.clone(),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use laneway_bus::async_nats::{Message, Subscriber};
 use laneway_bus::{Bus, BusError, ensure_streams};
-use laneway_contract::{Catalog, Epoch, Event, Family, HashKey, LEADER_LEASE_MS, Stream, Subject};
+use laneway_contract::{Catalog, Epoch, Event, Family, HashKey, LEADER_LEASE_MS, Stream, Subject, Timestamp};
 use laneway_engine::{Hints, State};
 use laneway_journal::node::Settings;
 use laneway_journal::{Journal, JournalConfig, Progress};
@@ -63,6 +63,7 @@ pub(crate) async fn run(bus: Bus, config: SchedulerConfig, shutdown: Shutdown) -
         announcements,
         state: State::default(),
         hints: Hints::default(),
+        scheduled_at: Timestamp::ZERO,
         publisher,
         lease: Arc::default(),
         elected: None,
@@ -117,6 +118,8 @@ struct Leader {
     connections: watch::Receiver<u64>,
     state: State,
     hints: Hints,
+    /// When nothing more was due: what waits for a rate is due at a time that only a look from then on shows.
+    scheduled_at: Timestamp,
     publisher: Publisher,
     lease: Arc<Lease>,
     /// The epoch in which this process leads, until the leadership is set up.
@@ -246,7 +249,10 @@ impl Leader {
             return Duration::ZERO;
         }
         let now = self.journal.now();
-        let due = self.state.next_deadline(&self.hints).map(|at| Duration::from_millis(at.millis_since(now)));
+        let due = self
+            .state
+            .next_deadline(&self.hints, self.scheduled_at)
+            .map(|at| Duration::from_millis(at.millis_since(now)));
         due.map_or(LOOK_AGAIN, |due| due.clamp(SOON, LOOK_AGAIN))
     }
 

@@ -1,7 +1,7 @@
 //! Taking office, losing it, leaving it.
 
-use laneway_contract::{Actor, ApiError, Epoch};
-use laneway_engine::{Command, Hints, Phase, SetLimits, State};
+use laneway_contract::{Actor, ApiError, Epoch, Timestamp};
+use laneway_engine::{Command, Hints, LimitsChange, Phase, SetLimits, State};
 use tokio::time::Instant;
 
 use super::effects::dispatch_of;
@@ -48,11 +48,11 @@ impl Leader {
                 return Ok(false);
             }
         }
-        if let Some(limits) = &self.limits
-            && limits != self.state.limits()
-        {
-            let command = SetLimits { limits: limits.clone(), actor: Actor::runtime() };
-            if !self.decide_alone(Command::SetLimits(command)) {
+        // Changes nothing when these were put in force before: what was changed while running stays.
+        if let Some(limits) = &self.limits {
+            let command =
+                SetLimits { change: LimitsChange::Configured(Box::new(limits.clone())), actor: Actor::runtime() };
+            if !self.decide_alone(Command::SetLimits(Box::new(command))) {
                 return Ok(false);
             }
         }
@@ -109,6 +109,7 @@ impl Leader {
         self.elected = None;
         self.state = State::default();
         self.hints = Hints::default();
+        self.scheduled_at = Timestamp::ZERO;
         // Orders and waiters go with it: their handlers stay silent, and callers ask again.
         if let Some(Leadership { office: Some(office), .. }) = self.leadership.take() {
             drop(office.close());

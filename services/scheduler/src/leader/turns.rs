@@ -80,9 +80,9 @@ impl Leader {
 
     /// One order, one turn.
     pub(super) fn carry_out(&mut self, mut draft: TurnDraft<Event>, order: Order) {
-        let Order { check, command, finish } = order;
+        let Order { check, mut command, finish } = order;
         let now = draft.at();
-        let taken = match &command {
+        let taken = match &mut command {
             None => Ok(Taken::default()),
             Some(command) => self.decide(&mut draft, check, command, now),
         };
@@ -121,7 +121,7 @@ impl Leader {
         &mut self,
         draft: &mut TurnDraft<Event>,
         check: Option<Check>,
-        command: &Command,
+        command: &mut Command,
         now: Timestamp,
     ) -> Result<Taken, Failure> {
         if self.breaks.refuses(command) {
@@ -129,7 +129,7 @@ impl Leader {
         }
         let state = &self.state;
         let decided = guarded(|| {
-            check.map_or(Ok(()), |check| check(state))?;
+            check.map_or(Ok(()), |check| check(state, command))?;
             state.decide(command, now)
         });
         let first = decided.ok_or_else(|| Failure::Refused(fault()))?.map_err(Failure::Refused)?;
@@ -143,6 +143,7 @@ impl Leader {
             return Err(Failure::Broken);
         }
         self.observe(&events, now);
+        self.scheduled_at = now;
         Ok(Taken { events, repeated: first.is_empty(), more })
     }
 
@@ -150,7 +151,7 @@ impl Leader {
     pub(super) fn tick_if_due(&mut self) {
         let Some(leadership) = &mut self.leadership else { return };
         let now = self.journal.now();
-        let due = self.state.next_deadline(&self.hints).is_some_and(|at| at <= now);
+        let due = self.state.next_deadline(&self.hints, self.scheduled_at).is_some_and(|at| at <= now);
         if !std::mem::take(&mut leadership.more) && !due {
             return;
         }
@@ -161,6 +162,7 @@ impl Leader {
         let now = draft.at();
         let (state, hints) = (&mut self.state, &self.hints);
         let Some(Decided { events, more }) = guarded(|| state.tick(hints, now)) else { return self.broke(None) };
+        self.scheduled_at = now;
         if events.is_empty() {
             return;
         }
@@ -235,6 +237,8 @@ fn key_of(command: &Command) -> String {
     match command {
         Command::CreateHashKey(_) => "create_hash_key".to_owned(),
         Command::SetLimits(_) => "set_limits".to_owned(),
+        Command::SetBudget(command) => format!("set_budget {}", command.owner),
+        Command::Decide(command) => format!("decide {} {}", command.run_id, command.decision),
         Command::Put(artifact) => format!("put {}", artifact.id),
         Command::Create(command) => format!("create {}", command.session.session_id),
         Command::Append(command) => format!("append {} {}", command.session_id, command.key),

@@ -1,7 +1,8 @@
 //! `sessions.window`: what a claimed attempt sends to its provider.
 //!
-//! The thread up to the run's first claim, and behind it what the run itself did with tools. Every `TOOL_CALL` is
-//! directly followed by its `TOOL_RESULT`, because providers take a conversation in no other shape.
+//! The thread up to the run's first claim, and behind it what the run itself has said and done: all of it when the same
+//! attempt goes on after an approval, and in a retry only what was brought to an end. Every `TOOL_CALL` is directly followed
+//! by its `TOOL_RESULT`, because providers take a conversation in no other shape.
 
 use std::collections::VecDeque;
 
@@ -37,7 +38,7 @@ impl Reading {
             }
             let together = match message.role {
                 MessageRole::System | MessageRole::User | MessageRole::Assistant => vec![self.shown(message)?],
-                MessageRole::ToolCall => self.call_with_result(message, &mut thread)?,
+                MessageRole::ToolCall => self.call_with_result(message, &mut thread, request.run_id, &claim)?,
                 // It stands behind its call; without one in the window, no provider takes it.
                 MessageRole::ToolResult => continue,
             };
@@ -74,18 +75,23 @@ impl Reading {
         &self,
         call: MessageRecord,
         thread: &mut Upcoming<impl Iterator<Item = Result<MessageRecord, ReadError>>>,
+        run: RunId,
+        claim: &Claim,
     ) -> Result<Vec<MessageView>, ReadError> {
         let result = match thread.result_of(&call)? {
             Some(result) => self.shown(result)?,
-            None => self.no_result(&call)?,
+            None => self.no_result(&call, run, claim)?,
         };
         Ok(vec![self.shown(call)?, result])
     }
 
     /// What stands in for the result of a call that never got one.
-    fn no_result(&self, call: &MessageRecord) -> Result<MessageView, ReadError> {
-        let run = call.run_id.map(|run| self.ended_run(run)).transpose()?.flatten();
-        let content = format!("no result: {}", why_none(call, run.as_ref()));
+    fn no_result(&self, call: &MessageRecord, run: RunId, claim: &Claim) -> Result<MessageView, ReadError> {
+        let ended = call.run_id.map(|run| self.ended_run(run)).transpose()?.flatten();
+        // The worker that asked for it has come to its end and waited for a person.
+        let same_attempt = call.run_id == Some(run) && call.attempt == Some(claim.attempt);
+        let why = if same_attempt { "none was given" } else { why_none(call, ended.as_ref()) };
+        let content = format!("no result: {why}");
         let key = self.hash_key()?;
         let hash = key.artifact_id(content.as_bytes());
         let message = MessageRecord {
@@ -115,11 +121,13 @@ fn belongs(message: &MessageRecord, run: RunId, claim: &Claim) -> bool {
         return true;
     }
     // Behind the first claim: what callers appended meanwhile is for the next run, and a text that this run did not
-    // bring to an end is not for its next attempt.
+    // bring to an end is not for its next attempt. The attempt itself goes on behind it.
     let own = message.run_id == Some(run) && message.attempt.is_none_or(|attempt| attempt <= claim.attempt);
     own && match message.role {
         MessageRole::ToolCall | MessageRole::ToolResult => true,
-        MessageRole::Assistant => message.finish.is_some_and(Finish::is_complete),
+        MessageRole::Assistant => {
+            message.attempt == Some(claim.attempt) || message.finish.is_some_and(Finish::is_complete)
+        }
         MessageRole::System | MessageRole::User => false,
     }
 }

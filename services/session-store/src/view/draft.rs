@@ -77,6 +77,10 @@ impl<'a> Draft<'a> {
             Event::SessionStateChanged { session_id, from, status, .. } => {
                 self.state_changed(frame, *session_id, *from, status)
             }
+            // Totals only: it is listed as before.
+            Event::SessionTouched { session_id, status } => {
+                self.put_record(Space::Statuses, keys::session_key(*session_id), status)
+            }
             Event::SessionPauseSet { session_id, paused, .. } => {
                 self.put_record(Space::Pauses, keys::session_key(*session_id), paused)
             }
@@ -94,6 +98,10 @@ impl<'a> Draft<'a> {
             Event::RunSettled { run, .. } => self.run_settled(run),
             // Nothing that anybody asks a store for: the live side of runs and sessions is the leader's.
             Event::LimitsChanged { .. }
+            | Event::LimitsConfigured { .. }
+            | Event::BudgetSet { .. }
+            | Event::BudgetWarned { .. }
+            | Event::CoolDownChanged { .. }
             | Event::StateDigest { .. }
             | Event::SessionEndRequested { .. }
             | Event::RunQueued { .. }
@@ -103,7 +111,10 @@ impl<'a> Draft<'a> {
             | Event::ReportTaken { .. }
             | Event::LeaseExpired { .. }
             | Event::RunRateLimited { .. }
-            | Event::RunRetryScheduled { .. } => Ok(()),
+            | Event::RunRetryScheduled { .. }
+            | Event::RunStalled { .. }
+            | Event::RunParked { .. }
+            | Event::RunDecided { .. } => Ok(()),
         }
     }
 

@@ -25,7 +25,7 @@ pub(crate) use record::{AppendKey, Claim, decode};
 pub(crate) use space::{Space, Spaces};
 
 /// The layout of the view on disk. Another layout is another number; a view is rebuilt, never converted.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 /// A batch takes no further frame when it holds this many bytes.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Memory for blocks that were read, in bytes.

@@ -29,6 +29,7 @@ fn lived() -> World {
         ]);
     }
     world.commit(vec![changed(2, SessionState::Created, SessionState::Paused, 50)]);
+    world.commit(vec![touched(1, SessionState::Idle, 40, 9)]);
     world
 }
 
@@ -78,6 +79,20 @@ fn a_session_is_listed_under_one_state_only() {
         world.writer().apply(&[frame]).unwrap();
     }
     assert_eq!((states(&world, 1), states(&world, 2)), (vec!["IDLE"], vec!["PAUSED"]));
+}
+
+#[test]
+fn new_totals_leave_a_session_where_it_is_listed() {
+    let mut world = lived();
+    let status = |world: &World| {
+        let value = world.read().value(Space::Statuses, session_key(session_id(1))).unwrap().unwrap();
+        decode::<laneway_contract::SessionStatus>(Space::Statuses, &value).unwrap()
+    };
+    let before = status(&world);
+    assert_eq!((before.state, before.total_tokens), (SessionState::Idle, 9));
+    world.commit(vec![touched(1, SessionState::Idle, 40, 30)]);
+    assert_eq!(status(&world), laneway_contract::SessionStatus { total_tokens: 30, ..before });
+    assert_eq!(states(&world, 1), ["IDLE"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! How an attempt can end, as the worker sees it.
 
-use laneway_contract::{AttemptResult, ErrorClass, Finish, RunError, Stop};
+use laneway_contract::{ApiError, AttemptResult, ErrorClass, ErrorCode, Finish, RunError, Stop};
 
 /// The end of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub(crate) enum Ending {
         /// Warnings that are not fatal.
         issues: Vec<String>,
     },
+    /// The model asks for what a person has to approve.
+    AwaitingApproval(String),
     /// It did not.
     Failed(RunError),
     /// It was not let go on.
@@ -45,6 +47,20 @@ impl Ending {
         Self::Failed(error("not_served", message, ErrorClass::Internal, true))
     }
 
+    /// The tokens that the run may still use do not suffice for the prompt, so nothing was sent.
+    pub(crate) fn out_of_budget() -> Self {
+        Self::Completed { finish: Finish::Budget, issues: Vec::new() }
+    }
+
+    /// A report in the middle of the attempt was not taken.
+    pub(crate) fn unreported(refusal: &ApiError) -> Self {
+        if matches!(refusal.code, ErrorCode::StaleEpoch | ErrorCode::RunTerminal | ErrorCode::NotFound) {
+            return Self::Halted(Halt::Refused);
+        }
+        let message = format!("the scheduler refused a call of a tool with {}", refusal.code);
+        Self::Failed(error("report_refused", &message, ErrorClass::Internal, true))
+    }
+
     /// What cannot be sent to a model.
     pub(crate) fn unsendable(message: &str) -> Self {
         Self::Failed(error("unsupported_content", message, ErrorClass::InvalidRequest, false))
@@ -62,6 +78,9 @@ impl Ending {
             |code, message| Some(AttemptResult::Failed { error: error(code, message, ErrorClass::WorkerLost, true) });
         match self {
             Self::Completed { finish, .. } => Some(AttemptResult::Completed { finish: *finish }),
+            Self::AwaitingApproval(approval_id) => {
+                Some(AttemptResult::AwaitingApproval { approval_id: approval_id.clone() })
+            }
             Self::Failed(error) => Some(AttemptResult::Failed { error: error.clone() }),
             Self::Halted(Halt::Stop(stop)) => Some(AttemptResult::Stopped { stop: *stop }),
             Self::Halted(Halt::Lapsed) => lost("lease_lapsed", "the worker could not renew its lease and stopped"),
@@ -71,14 +90,15 @@ impl Ending {
         }
     }
 
-    /// The finish of what the model has said by then.
-    pub(crate) fn finish(&self) -> Finish {
+    /// The finish of what the model has said by then; none where it goes on after an approval.
+    pub(crate) fn finish(&self) -> Option<Finish> {
         match self {
-            Self::Completed { finish, .. } => *finish,
-            Self::Halted(Halt::Stop(Stop::Cancel)) => Finish::Cancelled,
+            Self::Completed { finish, .. } => Some(*finish),
+            Self::AwaitingApproval(_) => None,
+            Self::Halted(Halt::Stop(Stop::Cancel)) => Some(Finish::Cancelled),
             Self::Failed(_)
             | Self::Halted(Halt::Stop(Stop::Timeout) | Halt::Lapsed | Halt::Refused | Halt::CutOff)
-            | Self::HandedBack => Finish::Error,
+            | Self::HandedBack => Some(Finish::Error),
         }
     }
 }

@@ -32,6 +32,7 @@ use claim::{Claim, Claimed, claim};
 use ending::{Ending, Halt};
 use keep::keep;
 use lease::{Fence, Lease};
+use report::{Desk, Reports};
 use tokens::{Outlet, TokenSubject, Tokens};
 use transcript::Transcript;
 
@@ -70,20 +71,17 @@ async fn attempt(worker: &Worker, claimed: Claimed, signal: &StopSignal) {
     let mut transcript = Transcript::new(answered_at);
     let mut tokens = Tokens::new(TokenSubject::new(worker.bus.clone(), attempt.lease().run_id), attempt.lease());
 
-    let ending = run_out(worker, &attempt, lease, signal, &mut transcript, &mut tokens).await;
+    let mut reports = Reports::new(worker, attempt.lease());
+    let ending = run_out(worker, &attempt, lease, signal, &mut transcript, &mut tokens, &mut reports).await;
     // From here on the provider's connection is closed.
     log(&attempt, &ending);
     let ended_at = clock::wall();
     let price = |usage: &_| worker.config.catalog.cost(attempt.model_id(), usage);
-    let Some(report) = report::build(attempt.lease(), &ending, &transcript, price) else {
-        return;
-    };
     if matches!(ending, Ending::Halted(Halt::Lapsed)) {
         tokens.forget();
     }
-    let Some(reply) = tokens.flush_during(report::deliver(worker, &report)).await else {
-        return;
-    };
+    let concluded = tokens.flush_during(reports.conclude(&ending, &mut transcript, price)).await;
+    let Some((report, reply)) = concluded else { return };
     tokens.end(&report, reply.state).await;
     trace::record(&attempt, &transcript, &report, reply.state, wall_time, ended_at);
 }
@@ -96,6 +94,7 @@ async fn run_out(
     signal: &StopSignal,
     transcript: &mut Transcript,
     tokens: &mut Tokens<impl Outlet>,
+    reports: &mut Reports<'_, impl Desk>,
 ) -> Ending {
     let fence = Fence::new(&lease);
     let progress = AtomicU64::new(0);
@@ -103,7 +102,7 @@ async fn run_out(
     tokio::select! {
         biased;
         halt = keep(worker, attempt.lease(), lease, &fence, signal, &progress) => Ending::Halted(halt),
-        ending = caught(work(worker, attempt, &gate, transcript, tokens)) => ending,
+        ending = caught(work(worker, attempt, &gate, transcript, tokens, reports)) => ending,
     }
 }
 
@@ -118,6 +117,7 @@ async fn work(
     gate: &stream::Gate<'_>,
     transcript: &mut Transcript,
     tokens: &mut Tokens<impl Outlet>,
+    reports: &mut Reports<'_, impl Desk>,
 ) -> Ending {
     // A leaving worker calls no provider any more.
     let prompt = match worker.shutdown.unless_requested(window::read(worker, attempt.lease())).await {
@@ -128,7 +128,7 @@ async fn work(
     let Some(provider) = worker.serving.provider(attempt.model_id()) else {
         return Ending::not_served();
     };
-    stream::call(provider, attempt, prompt, gate, transcript, tokens).await
+    stream::call(provider, attempt, prompt, gate, transcript, tokens, reports).await
 }
 
 async fn acknowledge(message: &Message) {
@@ -141,6 +141,9 @@ fn log(attempt: &Attempt, ending: &Ending) {
     let (number, epoch, model) = (attempt.number(), attempt.lease().epoch, attempt.model_id().as_str());
     match ending {
         Ending::Completed { finish, .. } => tracing::debug!(attempt = number, epoch, model, %finish, "completed"),
+        Ending::AwaitingApproval(approval_id) => {
+            tracing::info!(attempt = number, epoch, model, approval_id, "waits for an approval");
+        }
         Ending::Failed(error) => {
             tracing::info!(attempt = number, epoch, model, code = error.code, "failed: {}", error.message);
         }

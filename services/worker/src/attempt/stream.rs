@@ -3,13 +3,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::StreamExt;
-use laneway_contract::{Epoch, Finish, Piece, RunError};
+use laneway_contract::{Epoch, Finish, Piece, ProducedMessage, RunError};
 use laneway_providers::{Attempt, Delta, Prompt, Provider, ProviderError};
 
 use super::ending::Ending;
 use super::lease::Fence;
+use super::report::{Desk, Reports, call_of_tool};
 use super::tokens::{Outlet, Tokens};
-use super::transcript::Transcript;
+use super::transcript::{Transcript, estimate};
 use crate::clock;
 use crate::control::StopSignal;
 
@@ -39,6 +40,16 @@ impl Gate<'_> {
     }
 }
 
+/// What one item of the answer comes to.
+enum Taken {
+    /// More is awaited.
+    More,
+    /// A tool was asked for: this is reported before anything else.
+    Tool(Vec<ProducedMessage>),
+    /// It was the last.
+    End(Ending),
+}
+
 /// Calls the provider and passes on what it says, until it ends. Dropping this closes the connection. Pieces may still
 /// wait to be published at the end: a whole answer waits for nothing.
 pub(crate) async fn call(
@@ -48,8 +59,12 @@ pub(crate) async fn call(
     gate: &Gate<'_>,
     transcript: &mut Transcript,
     tokens: &mut Tokens<impl Outlet>,
+    reports: &mut Reports<'_, impl Desk>,
 ) -> Ending {
     let lease = attempt.lease();
+    if lease.tokens_left.is_some_and(|left| estimate(prompt.content_bytes()) > left) {
+        return Ending::out_of_budget();
+    }
     tokens.push(Piece::Start { session_id: lease.session_id, model_id: lease.model_id.clone() });
     gate.pass().await;
     transcript.called(prompt.content_bytes(), clock::wall());
@@ -65,40 +80,60 @@ pub(crate) async fn call(
         if !matches!(item, Some(Ok(Delta::Finish(_)))) {
             gate.pass().await;
         }
-        if let Some(ending) = take(item, transcript, tokens) {
-            return ending;
+        match take(item, lease.tokens_left, transcript, tokens) {
+            Taken::More => {}
+            Taken::Tool(messages) => {
+                reports.open(messages);
+                if let Err(refusal) = tokens.flush_during(reports.settle(transcript)).await {
+                    return Ending::unreported(&refusal);
+                }
+                // IMPORTANT: a tool is called only behind this line. Its call is in the journal, so that a lost worker's
+                // run is not tried again by itself, and the attempt may still go on.
+                gate.pass().await;
+            }
+            Taken::End(ending) => return ending,
         }
         gate.progress.store(transcript.output_tokens(), Ordering::Relaxed);
     }
 }
 
-/// Keeps one item of the answer; gives the end where it is the last.
+/// Keeps one item of the answer, unless it is a token that the budget has no room for.
 fn take(
     item: Option<Result<Delta, ProviderError>>,
+    tokens_left: Option<u64>,
     transcript: &mut Transcript,
     tokens: &mut Tokens<impl Outlet>,
-) -> Option<Ending> {
+) -> Taken {
     match item {
+        Some(Ok(Delta::Text(_) | Delta::Thinking(_))) if !transcript.has_room(tokens_left) => {
+            Taken::End(completed(Finish::Budget, transcript))
+        }
         Some(Ok(Delta::Text(text))) => {
             transcript.token(clock::boot_ms(), clock::wall);
             if !transcript.say(&text) {
-                return Some(completed(Finish::Length, transcript));
+                return Taken::End(completed(Finish::Length, transcript));
             }
             tokens.push(Piece::Text(text));
-            None
+            Taken::More
         }
         Some(Ok(Delta::Thinking(text))) => {
             transcript.token(clock::boot_ms(), clock::wall);
             tokens.push(Piece::Thinking(text));
-            None
+            Taken::More
+        }
+        Some(Ok(Delta::ToolCall { tool_call_id, name, arguments })) => {
+            let messages = call_of_tool(transcript.text(), tool_call_id.clone(), &name, &arguments);
+            tokens.push(Piece::ToolCall { tool_call_id, name });
+            Taken::Tool(messages)
         }
         Some(Ok(Delta::Usage(usage))) => {
             transcript.used(usage);
-            None
+            Taken::More
         }
-        Some(Ok(Delta::Finish(finish))) => Some(completed(finish, transcript)),
-        Some(Err(error)) => Some(Ending::Failed(RunError::from(error))),
-        None => Some(Ending::Failed(RunError::from(ProviderError::Truncated))),
+        Some(Ok(Delta::Approval { approval_id })) => Taken::End(Ending::AwaitingApproval(approval_id)),
+        Some(Ok(Delta::Finish(finish))) => Taken::End(completed(finish, transcript)),
+        Some(Err(error)) => Taken::End(Ending::Failed(RunError::from(error))),
+        None => Taken::End(Ending::Failed(RunError::from(ProviderError::Truncated))),
     }
 }
 

@@ -1,13 +1,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::sync::Mutex;
+
+use futures::FutureExt;
 use laneway_contract::{
-    AttemptResult, ClaimReply, ErrorClass, Finish, GenerationSettings, MicroUsd, ModelId, RunError, RunId, SessionId,
-    Stop, Timestamp, Usage,
+    ApiError, AttemptResult, ClaimReply, ErrorClass, ErrorCode, Finish, GenerationSettings, JobState, MessageRole,
+    MicroUsd, ModelId, ReportAttempt, ReportReply, RunError, RunId, SessionId, Stop, Timestamp, Usage,
 };
+use serde_json::json;
 
 use super::caught;
 use super::ending::{Ending, Halt};
-use super::report::build;
+use super::report::{Desk, Reports, build, call_of_tool};
 use super::transcript::Transcript;
 
 /// A claim's answer.
@@ -23,7 +27,38 @@ pub(super) fn claim() -> ClaimReply {
         submitted_at: Timestamp::ZERO,
         dispatched_at: Timestamp::ZERO,
         traceparent: None,
+        tokens_left: None,
+        approved: None,
         journal_seq: 1,
+    }
+}
+
+/// A scheduler that notes reports and gives these answers, the last one first; none left: it never answers.
+#[derive(Default)]
+pub(super) struct Noting {
+    pub(super) answers: Mutex<Vec<Result<(), ErrorCode>>>,
+    pub(super) noted: Mutex<Vec<ReportAttempt>>,
+}
+
+impl Noting {
+    pub(super) fn answering(answers: &[Result<(), ErrorCode>]) -> Self {
+        Self { answers: Mutex::new(answers.iter().rev().copied().collect()), noted: Mutex::default() }
+    }
+
+    pub(super) fn noted(&self) -> Vec<ReportAttempt> {
+        self.noted.lock().unwrap().clone()
+    }
+}
+
+impl Desk for Noting {
+    async fn deliver(&self, report: &ReportAttempt) -> Result<ReportReply, ApiError> {
+        self.noted.lock().unwrap().push(report.clone());
+        let answer = self.answers.lock().unwrap().pop();
+        match answer {
+            Some(Ok(())) => Ok(ReportReply { state: JobState::Running, repeated: false }),
+            Some(Err(code)) => Err(ApiError::new(code, "as the test says")),
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -49,8 +84,8 @@ fn failed() -> Ending {
 #[test]
 fn a_partial_answer_is_kept_with_its_finish() {
     let check = |ending: Ending, finish: Finish| {
-        let report = build(&claim(), &ending, &transcript("half"), |_| Some(MicroUsd(5))).unwrap();
-        assert_eq!((report.report_no, report.epoch), (0, 3));
+        let report = build(&claim(), 2, &ending, &transcript("half"), |_| Some(MicroUsd(5))).unwrap();
+        assert_eq!((report.report_no, report.epoch), (2, 3));
         assert_eq!(report.messages.len(), 1, "{ending:?}");
         assert_eq!((report.messages[0].content.as_str(), report.messages[0].finish), ("half", Some(finish)));
         let outcome = report.outcome.unwrap();
@@ -59,6 +94,8 @@ fn a_partial_answer_is_kept_with_its_finish() {
     };
     let completed = Ending::Completed { finish: Finish::Length, issues: Vec::new() };
     assert_eq!(check(completed, Finish::Length), AttemptResult::Completed { finish: Finish::Length });
+    let cut = Ending::Completed { finish: Finish::Budget, issues: Vec::new() };
+    assert_eq!(check(cut, Finish::Budget), AttemptResult::Completed { finish: Finish::Budget });
     let cancelled = check(Ending::Halted(Halt::Stop(Stop::Cancel)), Finish::Cancelled);
     assert_eq!(cancelled, AttemptResult::Stopped { stop: Stop::Cancel });
     let timeout = check(Ending::Halted(Halt::Stop(Stop::Timeout)), Finish::Error);
@@ -72,16 +109,75 @@ fn a_partial_answer_is_kept_with_its_finish() {
 
 #[test]
 fn only_a_whole_answer_may_be_empty() {
-    let messages = |ending: Ending| build(&claim(), &ending, &transcript(""), |_| None).unwrap().messages.len();
+    let messages = |ending: Ending| build(&claim(), 0, &ending, &transcript(""), |_| None).unwrap().messages.len();
     assert_eq!(messages(Ending::Completed { finish: Finish::Stop, issues: Vec::new() }), 1);
     assert_eq!(messages(failed()), 0);
     assert_eq!(messages(Ending::Halted(Halt::Stop(Stop::Cancel))), 0);
     assert_eq!(messages(Ending::HandedBack), 0);
+    assert_eq!(messages(Ending::out_of_budget()), 0);
+    assert_eq!(messages(Ending::AwaitingApproval("a".to_owned())), 0);
+}
+
+/// It is neither ended nor cut: the attempt goes on behind it, and only another attempt leaves it out.
+#[test]
+fn what_was_said_before_an_approval_has_no_finish() {
+    let report = build(&claim(), 0, &Ending::AwaitingApproval("a".to_owned()), &transcript("half"), |_| None).unwrap();
+    assert_eq!((report.messages[0].content.as_str(), report.messages[0].finish), ("half", None));
+    assert_eq!(report.messages[0].token_count, Some(2));
+    assert_eq!(report.outcome.unwrap().result, AttemptResult::AwaitingApproval { approval_id: "a".to_owned() });
+}
+
+#[test]
+fn a_call_of_a_tool_stands_behind_what_was_said_before_it() {
+    let messages = call_of_tool("I look", "c".to_owned(), "find", &json!({"q": 1}));
+    let shown: Vec<_> =
+        messages.iter().map(|m| (m.role, m.content.as_str(), m.tool_call_id.as_deref(), m.finish)).collect();
+    let call = (MessageRole::ToolCall, r#"{"name":"find","arguments":{"q":1}}"#, Some("c"), None);
+    assert_eq!(shown, [(MessageRole::Assistant, "I look", None, Some(Finish::ToolUse)), call]);
+    assert_eq!(call_of_tool("", "c".to_owned(), "find", &json!({})).len(), 1);
+}
+
+/// Reports while the attempt goes on, then its end: numbers are dense, and one that may have been taken is repeated.
+#[test]
+fn reports_are_dense_and_repeated_as_they_were() {
+    let tool = || call_of_tool("half", "c".to_owned(), "find", &json!({}));
+    let completed = Ending::Completed { finish: Finish::Stop, issues: Vec::new() };
+    let check = |answers: &[Result<(), ErrorCode>], settled: Option<bool>, numbers: &[u32], concluded: bool| {
+        let (claim, desk, mut transcript) = (claim(), Noting::answering(answers), transcript("half"));
+        let mut reports = Reports::new(&desk, &claim);
+        reports.open(tool());
+        assert_eq!(reports.settle(&mut transcript).now_or_never().map(|settled| settled.is_ok()), settled);
+        // From here on the scheduler answers.
+        desk.answers.lock().unwrap().extend([Ok(()), Ok(())]);
+        let end = reports.conclude(&completed, &mut transcript, |_| None).now_or_never().unwrap();
+        assert_eq!(end.is_some(), concluded);
+        let noted = desk.noted();
+        assert_eq!(noted.iter().map(|report| report.report_no).collect::<Vec<_>>(), numbers);
+        let repeats = noted.windows(2).filter(|two| two[0].report_no == two[1].report_no);
+        assert!(repeats.into_iter().all(|two| two[0] == two[1] || two[1].outcome.is_some()));
+        noted.last().unwrap().messages[0].content.clone()
+    };
+    assert_eq!(check(&[Ok(())], Some(true), &[0, 1], true), "");
+    // Its acknowledgement is lost: the same again, and only then the end.
+    assert_eq!(check(&[], None, &[0, 0, 1], true), "");
+    // It was given up, and may have been taken.
+    assert_eq!(check(&[Err(ErrorCode::Unavailable)], Some(false), &[0, 0, 1], true), "");
+    // It was refused, so its number is free and its text is not told.
+    assert_eq!(check(&[Err(ErrorCode::BadRequest)], Some(false), &[0, 0], true), "half");
+}
+
+#[test]
+fn a_refused_report_ends_the_attempt() {
+    let end = |code| Ending::unreported(&ApiError::new(code, ""));
+    for code in [ErrorCode::StaleEpoch, ErrorCode::RunTerminal, ErrorCode::NotFound] {
+        assert_eq!(end(code), Ending::Halted(Halt::Refused));
+    }
+    assert!(matches!(end(ErrorCode::BadRequest), Ending::Failed(error) if error.code == "report_refused"));
 }
 
 #[test]
 fn a_lease_that_is_over_is_not_reported() {
-    assert_eq!(build(&claim(), &Ending::Halted(Halt::Refused), &transcript("half"), |_| None), None);
+    assert_eq!(build(&claim(), 0, &Ending::Halted(Halt::Refused), &transcript("half"), |_| None), None);
 }
 
 #[tokio::test]

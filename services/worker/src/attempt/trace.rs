@@ -18,7 +18,10 @@ pub(crate) fn record(
     let lease = attempt.lease();
     let error_code = report.outcome.as_ref().and_then(|outcome| match &outcome.result {
         AttemptResult::Failed { error } => Some(error.code.as_str()),
-        AttemptResult::Completed { .. } | AttemptResult::Stopped { .. } | AttemptResult::HandedBack => None,
+        AttemptResult::Completed { .. }
+        | AttemptResult::Stopped { .. }
+        | AttemptResult::AwaitingApproval { .. }
+        | AttemptResult::HandedBack => None,
     });
     let call = transcript.call().map(|call| CallTrace {
         started_at: call.started_at,

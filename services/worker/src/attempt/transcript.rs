@@ -12,9 +12,18 @@ const MAX_TEXT: usize = 640 * 1024;
 pub(crate) struct Transcript {
     claimed_at: u64,
     text: String,
+    /// Whether text was reported before the end.
+    split: bool,
     pieces: u64,
-    usage: Option<Usage>,
+    usage: Option<Said>,
     call: Option<Call>,
+}
+
+/// What the provider says was used, and how many pieces had come by then.
+#[derive(Clone, Copy, Debug)]
+struct Said {
+    usage: Usage,
+    pieces: u64,
 }
 
 /// The call of the provider.
@@ -31,7 +40,7 @@ pub(crate) struct Call {
 impl Transcript {
     /// Nothing said yet, by an attempt whose claim was answered at `claimed_at`.
     pub(crate) fn new(claimed_at: u64) -> Self {
-        Self { claimed_at, text: String::new(), pieces: 0, usage: None, call: None }
+        Self { claimed_at, text: String::new(), split: false, pieces: 0, usage: None, call: None }
     }
 
     /// The provider is about to be called.
@@ -61,10 +70,26 @@ impl Transcript {
 
     /// The provider says what was used.
     pub(crate) fn used(&mut self, usage: Usage) {
-        self.usage = Some(usage);
+        self.usage = Some(Said { usage, pieces: self.pieces });
     }
 
-    /// The answer so far.
+    /// The answer so far was reported: what comes now is the rest.
+    pub(crate) fn told(&mut self) {
+        self.split |= !self.text.is_empty();
+        self.text.clear();
+    }
+
+    /// Whether only the rest of the answer is here.
+    pub(crate) fn is_split(&self) -> bool {
+        self.split
+    }
+
+    /// Whether another token stays within `tokens_left`, prompt included.
+    pub(crate) fn has_room(&self, tokens_left: Option<u64>) -> bool {
+        tokens_left.is_none_or(|left| self.usage().total() < left)
+    }
+
+    /// The answer so far, without what was reported.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
@@ -92,15 +117,21 @@ impl Transcript {
     /// Tokens: as the provider says, else estimated, never fewer than have come. None before the call.
     pub(crate) fn usage(&self) -> Usage {
         match (self.usage, &self.call) {
-            (Some(usage), _) => usage,
-            (None, Some(call)) => Usage {
-                input_tokens: call.prompt_bytes.div_ceil(BYTES_PER_TOKEN),
-                output_tokens: self.pieces,
-                ..Usage::default()
-            },
+            (Some(said), _) => {
+                let since = self.pieces.saturating_sub(said.pieces);
+                Usage { output_tokens: said.usage.output_tokens.saturating_add(since), ..said.usage }
+            }
+            (None, Some(call)) => {
+                Usage { input_tokens: estimate(call.prompt_bytes), output_tokens: self.pieces, ..Usage::default() }
+            }
             (None, None) => Usage::default(),
         }
     }
+}
+
+/// Tokens of a prompt of this many bytes, where nobody says.
+pub(crate) const fn estimate(prompt_bytes: u64) -> u64 {
+    prompt_bytes.div_ceil(BYTES_PER_TOKEN)
 }
 
 #[cfg(test)]
@@ -133,6 +164,31 @@ mod tests {
         let said = Usage { input_tokens: 7, output_tokens: 2, cached_tokens: 1, reasoning_tokens: 0 };
         transcript.used(said);
         assert_eq!((transcript.usage(), transcript.usage_is_known()), (said, true));
+        // What came since then counts on top.
+        transcript.token(1, || Timestamp::ZERO);
+        assert_eq!(transcript.usage(), Usage { output_tokens: 3, ..said });
+    }
+
+    #[test]
+    fn there_is_room_for_another_token_below_the_budget() {
+        let mut transcript = Transcript::new(0);
+        transcript.called(5, Timestamp::ZERO);
+        assert!(transcript.has_room(None) && transcript.has_room(Some(3)) && !transcript.has_room(Some(2)));
+        transcript.token(1, || Timestamp::ZERO);
+        assert!(transcript.has_room(Some(4)) && !transcript.has_room(Some(3)));
+        transcript.used(Usage { input_tokens: 9, output_tokens: 1, ..Usage::default() });
+        assert!(transcript.has_room(Some(11)) && !transcript.has_room(Some(10)));
+    }
+
+    #[test]
+    fn what_was_told_is_not_said_again() {
+        let mut transcript = Transcript::new(0);
+        transcript.told();
+        assert!(!transcript.is_split(), "nothing was said");
+        transcript.say("a");
+        transcript.told();
+        transcript.say("b");
+        assert_eq!((transcript.text(), transcript.is_split()), ("b", true));
     }
 
     #[test]

@@ -18,10 +18,10 @@ use futures::StreamExt;
 use laneway_bus::async_nats::{HeaderMap, Subscriber};
 use laneway_bus::{Bus, ConnectOptions, Refusal, Route, Service, ensure_streams};
 use laneway_contract::{
-    Announcement, ApiError, ArtifactId, Catalog, Chunk, ClaimAttempt, ClaimReply, DispatchMessage, Endpoint, ErrorCode,
-    Family, Format, GenerationSettings, JobState, MessageId, MessagePage, MessageRecord, MessageRole, MessageView,
-    ModelId, Piece, PoolId, Prefix, ReadWindow, RenewAttempt, RenewReply, ReportAttempt, ReportReply, RunId,
-    ServiceName, SessionId, Source, Subject, Timestamp, WorkerId,
+    Announcement, ApiError, ArtifactId, AttemptResult, Catalog, Chunk, ClaimAttempt, ClaimReply, DispatchMessage,
+    Endpoint, ErrorCode, Family, Finish, Format, GenerationSettings, JobState, MessageId, MessagePage, MessageRecord,
+    MessageRole, MessageView, ModelId, Piece, PoolId, Prefix, ReadWindow, RenewAttempt, RenewReply, ReportAttempt,
+    ReportReply, RunId, ServiceName, SessionId, Source, Stop, Subject, Timestamp, WorkerId,
 };
 use laneway_runtime::Shutdown;
 use laneway_worker::{WorkerConfig, WorkerError, run};
@@ -77,6 +77,8 @@ pub struct Answers {
     pub renew: Result<RenewReply, ErrorCode>,
     /// To the next reports, before they are taken.
     pub report_errors: Vec<ErrorCode>,
+    /// Whether every report is left without an answer that counts.
+    pub reports_are_lost: bool,
     /// Whether the store answers.
     pub store_is_there: bool,
     /// The user's message.
@@ -85,6 +87,10 @@ pub struct Answers {
     pub model: ModelId,
     /// Time of an attempt.
     pub timeout_ms: u64,
+    /// Tokens that a run may still use.
+    pub tokens_left: Option<u64>,
+    /// The approval that was given.
+    pub approved: Option<String>,
 }
 
 /// Everything that a worker talks to.
@@ -121,10 +127,13 @@ impl World {
             claim: Ok(()),
             renew: Ok(RenewReply { stop: None }),
             report_errors: Vec::new(),
+            reports_are_lost: false,
             store_is_there: true,
             said: "one two three".to_owned(),
             model: ModelId::parse(model).unwrap(),
             timeout_ms: 60_000,
+            tokens_left: None,
+            approved: None,
         }));
         let (claimed, claims) = unbounded_channel();
         let (renewed, renewals) = unbounded_channel();
@@ -245,6 +254,8 @@ fn claim(answers: &Arc<Mutex<Answers>>, claimed: UnboundedSender<ClaimAttempt>) 
             submitted_at: Timestamp::ZERO,
             dispatched_at: Timestamp::ZERO,
             traceparent: None,
+            tokens_left: answers.tokens_left,
+            approved: answers.approved,
             journal_seq: 3,
         };
         async move { answers.claim.map(|()| reply).map_err(refuse) }
@@ -263,15 +274,25 @@ fn renew(answers: &Arc<Mutex<Answers>>, renewed: UnboundedSender<RenewAttempt>) 
 fn report(answers: &Arc<Mutex<Answers>>, reported: UnboundedSender<ReportAttempt>) -> Route {
     let answers = answers.clone();
     Route::new(Endpoint::AttemptsReport, move |request: laneway_bus::Incoming<ReportAttempt>| {
-        let error = answers.lock().unwrap().report_errors.pop();
+        let mut answers = answers.lock().unwrap();
+        let error = answers.report_errors.pop().or(answers.reports_are_lost.then_some(ErrorCode::Unavailable));
+        let state = state_after(&request.body);
         reported.send(request.body).unwrap();
-        async move {
-            match error {
-                Some(code) => Err(refuse(code)),
-                None => Ok(ReportReply { state: JobState::Completed, repeated: false }),
-            }
-        }
+        async move { error.map_or(Ok(ReportReply { state, repeated: false }), |code| Err(refuse(code))) }
     })
+}
+
+fn state_after(report: &ReportAttempt) -> JobState {
+    match report.outcome.as_ref().map(|outcome| &outcome.result) {
+        None => JobState::Running,
+        Some(AttemptResult::AwaitingApproval { .. }) => JobState::AwaitingUser,
+        Some(AttemptResult::Completed { finish: Finish::Budget }) => JobState::Failed,
+        Some(AttemptResult::Completed { .. }) => JobState::Completed,
+        Some(AttemptResult::Stopped { stop: Stop::Cancel }) => JobState::Cancelled,
+        Some(AttemptResult::Stopped { .. } | AttemptResult::Failed { .. } | AttemptResult::HandedBack) => {
+            JobState::Queued
+        }
+    }
 }
 
 fn window(answers: &Arc<Mutex<Answers>>) -> Route {

@@ -90,6 +90,10 @@ pub struct ClaimReply {
     pub dispatched_at: Timestamp,
     /// The caller's `traceparent`, where one was sent.
     pub traceparent: Option<String>,
+    /// Tokens of input and output that the run may still use.
+    pub tokens_left: Option<u64>,
+    /// The approval that was given, when the attempt goes on after one.
+    pub approved: Option<String>,
     /// `min_seq` of the window.
     pub journal_seq: u64,
 }
@@ -181,6 +185,11 @@ pub enum AttemptResult {
     Stopped {
         /// Why.
         stop: Stop,
+    },
+    /// The model asks for what a person has to approve.
+    AwaitingApproval {
+        /// What is to be approved; the caller's decision names it.
+        approval_id: String,
     },
     /// The worker is leaving and has not called the provider: the attempt does not count.
     HandedBack,

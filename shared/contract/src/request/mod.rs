@@ -1,12 +1,16 @@
 //! Requests and replies of the endpoints, as they are on the wire.
 
 mod attempts;
+mod decisions;
 mod inside;
+mod limits;
 mod runs;
 mod sessions;
 
 pub use attempts::*;
+pub use decisions::*;
 pub use inside::*;
+pub use limits::*;
 pub use runs::*;
 pub use sessions::*;
 

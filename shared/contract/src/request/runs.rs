@@ -78,6 +78,14 @@ pub struct SubmitRun {
     pub timeout_ms: Option<u64>,
     /// At most 128 bytes.
     pub cancellation_token: Option<String>,
+    /// Not started before this time.
+    pub not_before: Option<Timestamp>,
+    /// Given up at this time, all attempts and waiting together.
+    pub deadline: Option<Timestamp>,
+    /// Given up when not dispatched within this time.
+    pub queue_timeout_ms: Option<u64>,
+    /// The most input and output tokens of all its provider calls together.
+    pub max_tokens_budget: Option<u64>,
     /// The caller's estimate.
     pub estimated_cost_usd: Option<MicroUsd>,
     /// The caller's estimate.
@@ -106,6 +114,10 @@ pub struct SubmitRun {
     pub memory_policy: Option<MemoryPolicy>,
     /// Session field.
     pub labels: Option<BTreeMap<String, String>>,
+    /// Session field.
+    pub budget_tokens: Option<u64>,
+    /// Session field.
+    pub budget_usd: Option<MicroUsd>,
 
     /// Answer when the run has ended. Not on the intake.
     #[serde(default)]

@@ -297,6 +297,9 @@ pub struct ChangeSession {
     /// With `complete`: cancel what is queued or executing instead of refusing.
     #[serde(default)]
     pub cancel_runs: bool,
+    /// With `pause`: cancel the executing run too.
+    #[serde(default)]
+    pub interrupt: bool,
 }
 
 /// `sessions.registry`.

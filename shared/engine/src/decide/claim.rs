@@ -4,7 +4,7 @@ use laneway_contract::{ApiError, ErrorCode, Event, Timestamp};
 
 use super::thread::appended;
 use crate::command::Claim;
-use crate::run::Phase;
+use crate::run::{Phase, Requeued};
 use crate::state::State;
 
 impl State {
@@ -23,7 +23,12 @@ impl State {
             }
             // Past its time nobody waits for the answer any more, and a lease without a worker would block the session.
             Phase::Dispatched { claim_by, .. } if run.dispatch_no == command.dispatch_no && now < *claim_by => {}
-            Phase::Dispatched { .. } | Phase::Queued | Phase::Backoff { .. } => {
+            Phase::Dispatched { .. }
+            | Phase::Delayed { .. }
+            | Phase::Queued
+            | Phase::Backoff { .. }
+            | Phase::Stalled
+            | Phase::AwaitingUser => {
                 return Err(ApiError::new(ErrorCode::StaleEpoch, format!("dispatch {} is over", command.dispatch_no)));
             }
         }
@@ -39,7 +44,8 @@ impl State {
         events.push(Event::RunClaimed {
             run_id: id,
             session_id,
-            attempt: run.record.status.attempt + 1,
+            // What was approved goes on as the attempt that asked.
+            attempt: run.record.status.attempt + u32::from(run.decided != Some(Requeued::GoOn)),
             epoch: self.last_epoch + 1,
             worker_id: command.worker_id.clone(),
             claim_id: command.claim_id,

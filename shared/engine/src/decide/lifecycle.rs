@@ -1,29 +1,14 @@
-//! Limits, cancel, pause and the end of sessions.
+//! Cancel, pause and the end of sessions.
 
 use laneway_contract::{ApiError, ErrorCode, Event, RunId, Timestamp};
 
 use super::{cancel_run, open};
-use crate::command::{Cancel, CancelTarget, EndSession, PauseSession, SetLimits};
+use crate::command::{Cancel, CancelTarget, EndSession, PauseSession};
 use crate::run::Phase;
 use crate::state::State;
 use crate::weight::one_step;
 
 impl State {
-    pub(super) fn set_limits(&self, command: &SetLimits) -> Vec<Event> {
-        let (old, new) = (self.limits.by_name(), command.limits.by_name());
-        let names: std::collections::BTreeSet<_> = old.keys().chain(new.keys()).cloned().collect();
-        let changed = names.into_iter().filter(|name| old.get(name) != new.get(name));
-        changed
-            .map(|name| Event::LimitsChanged {
-                limits: command.limits.clone(),
-                from: old.get(&name).copied(),
-                to: new.get(&name).copied(),
-                name,
-                changed_by: command.actor.clone(),
-            })
-            .collect()
-    }
-
     pub(super) fn cancel(&self, command: &Cancel, now: Timestamp) -> Result<Vec<Event>, ApiError> {
         let runs = self.cancel_targets(&command.target)?;
         let runs = runs.into_iter().filter_map(|id| self.runs.get(&id));
@@ -44,11 +29,15 @@ impl State {
         }
     }
 
-    pub(super) fn pause(&self, command: &PauseSession) -> Result<Vec<Event>, ApiError> {
+    pub(super) fn pause(&self, command: &PauseSession, now: Timestamp) -> Result<Vec<Event>, ApiError> {
         let session = self.known(command.session_id)?;
         open(session)?;
+        let current = session.current.and_then(|id| self.runs.get(&id));
+        let interrupted = current
+            .filter(|run| command.paused && command.interrupt && matches!(run.phase, Phase::Running { .. }))
+            .and_then(|run| cancel_run(run, &command.actor, &command.reason, now));
         if session.paused.is_some() == command.paused {
-            return Ok(Vec::new());
+            return Ok(interrupted.into_iter().collect());
         }
         let mut events = vec![Event::SessionPauseSet {
             session_id: command.session_id,
@@ -58,12 +47,12 @@ impl State {
         }];
         // A dispatch that nobody has claimed goes back: paused means that nothing starts.
         if command.paused
-            && let Some(run) = session.current.and_then(|id| self.runs.get(&id))
-            && matches!(run.phase, Phase::Dispatched { .. })
+            && let Some(run) = current.filter(|run| matches!(run.phase, Phase::Dispatched { .. }))
         {
-            let (run_id, session_id) = (run.record.run_id, command.session_id);
-            events.push(Event::RunReturned { run_id, session_id, dispatch_no: run.dispatch_no });
+            let (run_id, session_id, dispatch_no) = (run.record.run_id, command.session_id, run.dispatch_no);
+            events.push(Event::RunReturned { run_id, session_id, dispatch_no, reports: run.reports });
         }
+        events.extend(interrupted);
         Ok(events)
     }
 

@@ -1,18 +1,22 @@
 //! Decisions: one file per command. Each reads the state and returns events, or refuses and changes nothing.
 
 mod claim;
+mod cool_down;
+mod decision;
 mod lifecycle;
+mod limits;
 mod report;
 mod submit;
 mod thread;
 
 use laneway_contract::{
-    Actor, ApiError, CancelReceipt, ErrorClass, ErrorCode, Event, JobState, Output, RunError, SessionId, StopCause,
-    Timestamp, WaitReason,
+    Actor, ApiError, CancelReceipt, ErrorClass, ErrorCode, Event, JobState, Output, RateCause, RunError, SessionId,
+    StopCause, Timestamp, WaitReason,
 };
 
 use serde_json::json;
 
+use crate::admit::bit;
 use crate::command::Command;
 use crate::run::{Phase, Run};
 use crate::session::Session;
@@ -26,13 +30,15 @@ impl State {
                 Some(_) => Err(ApiError::new(ErrorCode::IdempotencyConflict, "the deployment has its hash key")),
                 None => Ok(vec![Event::HashKeyCreated { key: key.clone() }]),
             },
-            Command::SetLimits(command) => Ok(self.set_limits(command)),
+            Command::SetLimits(command) => self.set_limits(command),
+            Command::SetBudget(command) => self.set_budget(command),
+            Command::Decide(command) => self.decide_run(command, now),
             Command::Put(artifact) => Ok(vec![Event::ArtifactStored((**artifact).clone())]),
             Command::Create(command) => self.create(command, now),
             Command::Append(command) => self.append(command, now),
             Command::Submit(command) => self.submit(command, now),
             Command::Cancel(command) => self.cancel(command, now),
-            Command::Pause(command) => self.pause(command),
+            Command::Pause(command) => self.pause(command, now),
             Command::End(command) => self.end(command),
             Command::Claim(command) => self.claim(command, now),
             Command::Report(command) => self.report(command, now),
@@ -76,8 +82,9 @@ fn settle_with(run: &Run, state: JobState, now: Timestamp, output: Option<Output
     if state == JobState::Cancelled {
         status.error = None;
     }
+    status.approval_id = None;
     let duration_ms = status.started_at.map_or(0, |started| now.millis_since(started));
-    Event::RunSettled { run: Box::new(record), reports: run.reports, duration_ms, output }
+    Event::RunSettled { run: record, reports: run.reports, duration_ms, output }
 }
 
 /// A cancel that was accepted now.
@@ -94,7 +101,12 @@ pub(crate) fn cancel_run(run: &Run, by: &Actor, reason: &str, now: Timestamp) ->
             session_id: run.record.session_id,
             cause: StopCause::Cancel { by: by.clone(), reason: reason.to_owned() },
         }),
-        Phase::Queued | Phase::Dispatched { .. } | Phase::Backoff { .. } => {
+        Phase::Delayed { .. }
+        | Phase::Queued
+        | Phase::Dispatched { .. }
+        | Phase::Backoff { .. }
+        | Phase::Stalled
+        | Phase::AwaitingUser => {
             let mut cancelled = run.clone();
             cancelled.record.status.cancel = Some(receipt(by, reason, now));
             Some(settle(&cancelled, JobState::Cancelled, now))
@@ -104,18 +116,22 @@ pub(crate) fn cancel_run(run: &Run, by: &Actor, reason: &str, now: Timestamp) ->
 
 /// What a failed attempt comes to: another attempt after a wait, or the end.
 pub(crate) fn end_or_retry(run: &Run, error: RunError, now: Timestamp) -> Vec<Event> {
-    if !error.retryable || !run.may_retry() {
+    let backoff_ms = run.backoff_ms(error.retry_after_ms);
+    let not_before = now.plus_millis(backoff_ms as i64);
+    let in_time = run.record.fields.deadline.is_none_or(|deadline| not_before < deadline);
+    let spent = run.tokens_left() == Some(0);
+    if !error.retryable || !run.may_retry() || !in_time || spent {
         let mut failed = run.clone();
-        failed.record.status.error = Some(error);
+        failed.record.status.error = Some(if error.retryable && spent { budget_error() } else { error });
         return vec![settle(&failed, JobState::Failed, now)];
     }
     let (run_id, session_id) = (run.record.run_id, run.record.session_id);
     let attempt = run.record.status.attempt;
-    let backoff_ms = run.backoff_ms(error.retry_after_ms);
     let mut events = Vec::with_capacity(2);
-    if error.class == ErrorClass::RateLimit && !run.rate_recorded {
+    if error.class == ErrorClass::RateLimit && run.rates_recorded & bit(RateCause::Provider) == 0 {
         let provider = run.record.fields.model_id.provider().to_owned();
-        events.push(Event::RunRateLimited { run_id, session_id, provider, attempt, backoff_ms });
+        let (cause, bucket) = (RateCause::Provider, None);
+        events.push(Event::RunRateLimited { run_id, session_id, provider, attempt, backoff_ms, cause, bucket });
     }
     events.push(Event::RunRetryScheduled {
         run_id,
@@ -127,7 +143,18 @@ pub(crate) fn end_or_retry(run: &Run, error: RunError, now: Timestamp) -> Vec<Ev
         cost_usd: run.record.status.cost_usd,
         reports: run.reports,
         backoff_ms,
-        not_before: now.plus_millis(backoff_ms as i64),
+        not_before,
     });
     events
+}
+
+/// The error of a run that has used all tokens it may.
+pub(crate) fn budget_error() -> RunError {
+    RunError {
+        code: "budget_exceeded".to_owned(),
+        message: "the run has used its max_tokens_budget".to_owned(),
+        class: ErrorClass::Budget,
+        retryable: false,
+        retry_after_ms: None,
+    }
 }

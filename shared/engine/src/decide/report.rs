@@ -6,10 +6,10 @@ use laneway_contract::{
 };
 
 use super::thread::appended;
-use super::{end_or_retry, settle_with};
+use super::{budget_error, end_or_retry, settle_with};
 use crate::command::Report;
 use crate::run::{Phase, Run};
-use crate::schedule::timeout_error;
+use crate::schedule::{deadline_error, timeout_error};
 use crate::state::State;
 
 impl State {
@@ -17,17 +17,19 @@ impl State {
         let id = command.run_id;
         let Some(run) = self.runs.get(&id) else {
             return match self.ended.get(&id) {
-                Some(ended) if ended.epoch == command.epoch && command.report_no < ended.reports => Ok(Vec::new()),
+                Some(ended) if ended.reports_of(command.epoch).is_some_and(|taken| command.report_no < taken) => {
+                    Ok(Vec::new())
+                }
                 Some(_) => Err(ApiError::new(ErrorCode::RunTerminal, format!("run {id} has ended"))),
                 None => Err(ApiError::new(ErrorCode::NotFound, format!("no run {id}"))),
             };
         };
         let stale = || ApiError::new(ErrorCode::StaleEpoch, format!("epoch {} is over", command.epoch));
+        if run.reports_of(command.epoch).is_some_and(|taken| command.report_no < taken) {
+            return Ok(Vec::new());
+        }
         if run.record.status.epoch != command.epoch {
             return Err(stale());
-        }
-        if command.report_no < run.reports {
-            return Ok(Vec::new());
         }
         if !matches!(run.phase, Phase::Running { .. }) && !is_complete_answer(command) {
             return Err(stale());
@@ -56,7 +58,10 @@ impl State {
                 let (epoch, report_no) = (command.epoch, command.report_no);
                 events.push(Event::ReportTaken { run_id, session_id, epoch, report_no });
             }
-            Some(outcome) => events.extend(concluded(run, outcome, &command.messages, now)),
+            Some(outcome) => {
+                events.extend(concluded(run, outcome, &command.messages, now));
+                events.extend(self.cool_down(run, &outcome.result, now));
+            }
         }
         events
     }
@@ -75,26 +80,65 @@ fn concluded(run: &Run, outcome: &Outcome, messages: &[MessageDraft], now: Times
     let (run, output) = with_outcome(run, outcome, messages, now);
     let stop = match &run.phase {
         Phase::Running { stop, .. } => stop.as_ref(),
-        Phase::Queued | Phase::Dispatched { .. } | Phase::Backoff { .. } => None,
+        Phase::Delayed { .. }
+        | Phase::Queued
+        | Phase::Dispatched { .. }
+        | Phase::Backoff { .. }
+        | Phase::Stalled
+        | Phase::AwaitingUser => None,
     };
     if matches!(stop, Some(StopCause::Cancel { .. })) {
         return vec![settle_with(&run, JobState::Cancelled, now, output)];
     }
     match &outcome.result {
+        AttemptResult::Completed { finish: Finish::Budget } => {
+            let mut cut = run;
+            cut.record.status.error = Some(budget_error());
+            vec![settle_with(&cut, JobState::Failed, now, output)]
+        }
         AttemptResult::Completed { finish } => {
             let clean = outcome.issues.is_empty() && matches!(finish, Finish::Stop | Finish::ToolUse);
             let state = if clean { JobState::Completed } else { JobState::CompletedWithIssues };
             vec![settle_with(&run, state, now, output)]
         }
+        AttemptResult::Failed { error } if error.class == ErrorClass::WorkerLost && run.called_tool => lost(&run),
         AttemptResult::Failed { error } => end_or_retry(&run, error.clone(), now),
-        AttemptResult::Stopped { stop: Stop::Timeout } => end_or_retry(&run, timeout_error(), now),
+        AttemptResult::Stopped { stop: Stop::Timeout } => {
+            let late = matches!(stop, Some(StopCause::Deadline));
+            end_or_retry(&run, if late { deadline_error() } else { timeout_error() }, now)
+        }
         // Nobody asked for it, so it is the worker's fault and no cancel.
         AttemptResult::Stopped { stop: Stop::Cancel } => end_or_retry(&run, stopped_error(), now),
+        AttemptResult::AwaitingApproval { approval_id } => vec![Event::RunParked {
+            run_id: run.record.run_id,
+            session_id: run.record.session_id,
+            attempt: run.record.status.attempt,
+            approval_id: approval_id.clone(),
+            usage: run.record.status.usage,
+            cost_usd: run.record.status.cost_usd,
+            reports: run.reports,
+        }],
         AttemptResult::HandedBack => {
-            let (run_id, session_id) = (run.record.run_id, run.record.session_id);
-            vec![Event::RunReturned { run_id, session_id, dispatch_no: run.dispatch_no }]
+            let (run_id, session_id, dispatch_no) = (run.record.run_id, run.record.session_id, run.dispatch_no);
+            vec![Event::RunReturned { run_id, session_id, dispatch_no, reports: run.reports }]
         }
     }
+}
+
+/// A worker that has left after a tool was called is as one that was lost: what its tools have done is not known.
+fn lost(run: &Run) -> Vec<Event> {
+    let (run_id, session_id, status) = (run.record.run_id, run.record.session_id, &run.record.status);
+    let (attempt, worker_id) = (status.attempt, status.worker_id.clone());
+    let pending_tool_call_ids = status.pending_tool_call_ids.clone();
+    let expired = worker_id.map(|worker_id| Event::LeaseExpired {
+        run_id,
+        session_id,
+        attempt,
+        epoch: status.epoch,
+        worker_id,
+        action: "stall".to_owned(),
+    });
+    expired.into_iter().chain([Event::RunStalled { run_id, session_id, attempt, pending_tool_call_ids }]).collect()
 }
 
 /// The run with what the outcome adds to its record.
@@ -112,9 +156,10 @@ fn with_outcome(run: &Run, outcome: &Outcome, messages: &[MessageDraft], now: Ti
     status.output_artifact_id = output.as_ref().map(|output| output.artifact_id);
     status.finish = match &outcome.result {
         AttemptResult::Completed { finish } => Some(*finish),
-        AttemptResult::Failed { .. } | AttemptResult::Stopped { .. } | AttemptResult::HandedBack => {
-            answer.and_then(|message| message.finish)
-        }
+        AttemptResult::Failed { .. }
+        | AttemptResult::Stopped { .. }
+        | AttemptResult::AwaitingApproval { .. }
+        | AttemptResult::HandedBack => answer.and_then(|message| message.finish),
     };
     // The attempt began when its time did; a late report finds no such time any more.
     if let Phase::Running { stop_at, .. } = &run.phase {

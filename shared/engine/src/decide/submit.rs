@@ -1,13 +1,14 @@
 //! Submit: queue a run, in a session that exists or in one that is made with it.
 
 use laneway_contract::{
-    ApiError, ErrorCode, Event, JobKind, JobState, MAX_QUEUED, MAX_QUEUED_PER_SESSION, Mode, OnBusy, RunFields,
+    Actor, ApiError, ErrorCode, Event, JobKind, JobState, MAX_QUEUED, MAX_QUEUED_PER_SESSION, Mode, OnBusy, RunFields,
     RunRecord, RunStatus, SessionFields, SessionId, Timestamp, Usage, WaitReason,
 };
 use serde_json::json;
 
-use super::open;
+use super::{cancel_run, open};
 use crate::command::Submit;
+use crate::run::Phase;
 use crate::session::Session;
 use crate::state::State;
 
@@ -28,6 +29,7 @@ impl State {
         if queued >= MAX_QUEUED {
             return Err(queue_full(queued, MAX_QUEUED));
         }
+        in_time(command, now)?;
         let (session_id, fields, mut events) = match (&command.session_id, &command.new_session) {
             (Some(id), _) => {
                 let session = self.known(*id)?;
@@ -42,8 +44,19 @@ impl State {
             (None, None) => return Err(ApiError::new(ErrorCode::BadRequest, "neither a session nor fields for one")),
         };
         let run = Box::new(self.record(command, session_id, fields, now));
-        events.push(Event::RunQueued { run, fingerprint: command.fingerprint });
+        events.push(Event::RunQueued { run, fingerprint: command.fingerprint, estimate: command.estimate });
+        if command.on_busy == OnBusy::Interrupt {
+            events.extend(self.interrupted(session_id, command, now));
+        }
         Ok(events)
+    }
+
+    /// The current run of the session gives way, unless it waits for a person.
+    fn interrupted(&self, session_id: SessionId, command: &Submit, now: Timestamp) -> Option<Event> {
+        let current = self.sessions.get(&session_id)?.current?;
+        let run = self.runs.get(&current).filter(|run| !matches!(run.phase, Phase::Stalled | Phase::AwaitingUser))?;
+        let reason = format!("interrupted by run {}", command.run_id);
+        cancel_run(run, &Actor::runtime(), &reason, now)
     }
 
     fn record(&self, command: &Submit, session_id: SessionId, session: &SessionFields, now: Timestamp) -> RunRecord {
@@ -65,12 +78,16 @@ impl State {
                 retry_backoff: command.retry_backoff,
                 timeout_ms: command.timeout_ms,
                 cancellation_token: command.cancellation_token.clone(),
+                not_before: command.not_before,
+                deadline: command.deadline,
+                queue_timeout_ms: command.queue_timeout_ms,
+                max_tokens_budget: command.max_tokens_budget,
                 estimated_cost_usd: command.estimated_cost_usd,
                 estimated_tokens: command.estimated_tokens,
                 generation: command.generation.clone(),
                 traceparent: command.traceparent.clone(),
             },
-            status: new_status(now),
+            status: RunStatus { retry_of: command.retry_of, ..new_status(now) },
         }
     }
 
@@ -96,11 +113,22 @@ fn takes_run(session: &Session, on_busy: OnBusy) -> Result<(), ApiError> {
             format!("session {id} has a run: wait for it, or submit with on_busy ENQUEUE"),
         ));
     }
-    let queued = session.queue.len() as u64;
+    let queued = session.queued();
     if queued >= MAX_QUEUED_PER_SESSION {
         return Err(queue_full(queued, MAX_QUEUED_PER_SESSION));
     }
     Ok(())
+}
+
+/// A run that could never start in time is refused, not queued to fail.
+fn in_time(command: &Submit, now: Timestamp) -> Result<(), ApiError> {
+    let Some(deadline) = command.deadline else { return Ok(()) };
+    let from = command.not_before.map_or(now, |not_before| not_before.max(now));
+    if deadline > from {
+        return Ok(());
+    }
+    let message = format!("deadline is {deadline} and the run could start at {from} at the earliest");
+    Err(ApiError::new(ErrorCode::BadRequest, message).with_details(json!({"path": "deadline"})))
 }
 
 fn queue_full(queued: u64, max: u64) -> ApiError {
@@ -132,6 +160,8 @@ fn new_status(now: Timestamp) -> RunStatus {
         cancel: None,
         worker_id: None,
         retry_of: None,
+        pending_tool_call_ids: Vec::new(),
+        approval_id: None,
         issues: Vec::new(),
     }
 }

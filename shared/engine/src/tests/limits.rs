@@ -3,7 +3,6 @@
 use laneway_contract::*;
 
 use super::world::*;
-use crate::*;
 
 fn many(world: &mut World, count: usize, model_id: &str) -> Vec<RunId> {
     let submit = |_| {
@@ -29,7 +28,7 @@ fn each_limit_holds_and_says_so() {
         many(&mut world, 2, &format!("other/{name}"));
     }
     let runs = many(&mut world, 1, "other/e");
-    assert_eq!(world.state.slots().global, 8);
+    assert_eq!(world.state.slots().global.used, 8);
     assert_eq!(reason(&world, runs[0]), WaitReason::Global);
 }
 
@@ -37,7 +36,7 @@ fn each_limit_holds_and_says_so() {
 fn a_group_shares_its_limit_over_models() {
     let mut world = World::new();
     let limits = Limits { groups: [("night".to_owned(), 1)].into(), ..Limits::default() };
-    world.run(&Command::SetLimits(SetLimits { limits, actor: actor() })).unwrap();
+    world.set_limits(limits);
     let mut runs = Vec::new();
     for model_id in ["echo/a", "other/b"] {
         let session = world.create(model_id);
@@ -58,9 +57,9 @@ fn lowering_a_limit_lets_running_work_finish() {
     let runs = many(&mut world, 4, "echo/a");
     let epoch = world.claim(runs[0]);
     let limits = Limits { per_model: 1, ..Limits::default() };
-    world.run(&Command::SetLimits(SetLimits { limits, actor: actor() })).unwrap();
+    world.set_limits(limits);
     world.complete(runs[0], epoch);
-    assert_eq!(world.state.slots().global, 1, "nothing starts until the level is below the new limit");
+    assert_eq!(world.state.slots().global.used, 1, "nothing starts until the level is below the new limit");
 }
 
 #[test]
@@ -68,7 +67,7 @@ fn without_a_worker_for_its_model_a_run_waits_and_holds_nothing() {
     let mut world = World::new();
     let runs = many(&mut world, 1, "nobody/a");
     assert_eq!(reason(&world, runs[0]), WaitReason::NoWorker);
-    assert_eq!(world.state.slots(), &Slots::default());
+    assert!(world.state.slots().is_idle());
 }
 
 #[test]
@@ -98,7 +97,7 @@ fn a_worker_that_was_not_heard_takes_nothing() {
 fn no_lane_starves_and_each_gets_its_weight() {
     let mut world = World::new();
     let limits = Limits { global: 1, ..Limits::default() };
-    world.run(&Command::SetLimits(SetLimits { limits, actor: actor() })).unwrap();
+    world.set_limits(limits);
     for lane in Lane::ALL {
         for _ in 0..160 {
             let session = world.create("echo/a");

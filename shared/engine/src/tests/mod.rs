@@ -1,10 +1,14 @@
 //! Behaviour of the engine, driven without clock or network.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::wildcard_enum_match_arm, reason = "tests")]
 
+mod decisions;
+mod draw;
+mod fairness;
 mod leases;
 mod lifecycle;
 mod limits;
-mod random_walk;
+mod model;
 mod runs;
+mod simulation;
 mod threads;
 mod world;

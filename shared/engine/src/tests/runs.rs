@@ -39,7 +39,7 @@ fn reject_refuses_while_the_session_has_a_run() {
 fn priority_is_strict_in_a_lane_and_equal_ones_go_in_submit_order() {
     let mut world = World::new();
     let limits = Limits { global: 0, ..Limits::default() };
-    world.run(&Command::SetLimits(SetLimits { limits, actor: actor() })).unwrap();
+    world.set_limits(limits);
     let mut expected = Vec::new();
     for (priority, place) in [(50, 2), (10, 0), (50, 3), (90, 4), (10, 1)] {
         let session = world.create("echo/a");
@@ -49,7 +49,7 @@ fn priority_is_strict_in_a_lane_and_equal_ones_go_in_submit_order() {
     }
     expected.sort_unstable();
     let limits = Limits { per_provider: 9, per_model: 9, ..Limits::default() };
-    let events = world.run(&Command::SetLimits(SetLimits { limits, actor: actor() })).unwrap();
+    let events = world.set_limits(limits);
     let order: Vec<RunId> = events
         .iter()
         .filter_map(|event| match event {
@@ -72,7 +72,7 @@ fn a_retryable_error_waits_and_tries_again_until_attempts_run_out() {
         assert_eq!(world.state.run(run).unwrap().record.status.attempt, attempt);
         world.report(run, epoch, failed(ErrorClass::Server, true, None)).unwrap();
         if attempt < 3 {
-            assert_eq!(world.state.slots(), &Slots::default(), "a backoff holds no slot");
+            assert!(world.state.slots().is_idle(), "a backoff holds no slot");
             assert_eq!(world.session_state(session), SessionState::Idle);
             world.advance(60_000);
         }

@@ -8,11 +8,14 @@ use uuid::Uuid;
 
 use crate::*;
 
+#[derive(Clone)]
 pub(super) struct World {
     pub(super) state: State,
     pub(super) hints: Hints,
     pub(super) now: Timestamp,
     pub(super) journal: Vec<(Timestamp, Event)>,
+    /// Where in the journal a new leader began, and after what gap.
+    gaps: Vec<(usize, u64)>,
     next_id: u128,
 }
 
@@ -66,13 +69,14 @@ pub(super) fn fields(mode: Mode, model_id: &str) -> SessionFields {
 }
 
 impl World {
-    /// A world with one worker of 64 slots that serves every model of `echo` and `other`.
+    /// A world with one worker of 64 slots that serves every model of `echo`, `other` and `third`.
     pub(super) fn new() -> Self {
         let mut world = Self {
             state: State::default(),
             hints: Hints::default(),
             now: Timestamp::from_millis(1_000_000),
             journal: Vec::new(),
+            gaps: Vec::new(),
             next_id: 0,
         };
         world.announce("w1", "pool", 64);
@@ -83,7 +87,7 @@ impl World {
     pub(super) fn announce(&mut self, worker: &str, pool: &str, slots: u32) {
         let hint = WorkerHint {
             pool: Token::parse(pool).unwrap(),
-            models: vec!["echo/*".to_owned(), "other/*".to_owned()],
+            models: ["echo/*", "other/*", "third/*"].map(str::to_owned).to_vec(),
             slots,
             valid_until: Timestamp::from_millis(i64::MAX),
         };
@@ -96,12 +100,18 @@ impl World {
     }
 
     pub(super) fn run(&mut self, command: &Command) -> Result<Vec<Event>, ApiError> {
-        let before = self.state.clone().digest();
+        let before = self.state.digest();
         let result = self.state.turn(command, &self.hints, self.now);
         if result.is_err() {
             assert_eq!(self.state.digest(), before, "a refusal changed the state");
         }
         result.map(|outcome| self.keep(outcome))
+    }
+
+    /// Puts limits into force as a configuration does.
+    pub(super) fn set_limits(&mut self, limits: Limits) -> Vec<Event> {
+        let change = LimitsChange::Configured(Box::new(limits));
+        self.run(&Command::SetLimits(Box::new(SetLimits { change, actor: actor() }))).unwrap()
     }
 
     pub(super) fn tick(&mut self) -> Vec<Event> {
@@ -119,6 +129,12 @@ impl World {
             events.extend(self.tick());
         }
         events
+    }
+
+    /// No leader could write for so long, up to now.
+    pub(super) fn stood_still(&mut self, gap_ms: u64) {
+        self.state.stood_still(gap_ms);
+        self.gaps.push((self.journal.len(), gap_ms));
     }
 
     pub(super) fn advance(&mut self, millis: i64) -> Vec<Event> {
@@ -178,10 +194,16 @@ impl World {
             retry_backoff: RetryBackoff::Exponential,
             timeout_ms: 120_000,
             cancellation_token: None,
+            not_before: None,
+            deadline: None,
+            queue_timeout_ms: None,
+            max_tokens_budget: None,
             estimated_cost_usd: None,
             estimated_tokens: None,
             generation: GenerationSettings::default(),
             traceparent: None,
+            estimate: Estimate { output_tokens: 100, ..Estimate::default() },
+            retry_of: None,
         }
     }
 
@@ -213,6 +235,7 @@ impl World {
         message.finish = Some(match &result {
             AttemptResult::Completed { finish } => *finish,
             AttemptResult::Failed { .. } | AttemptResult::HandedBack => Finish::Error,
+            AttemptResult::AwaitingApproval { .. } => Finish::ToolUse,
             AttemptResult::Stopped { .. } => Finish::Cancelled,
         });
         let usage = Usage { input_tokens: 3, output_tokens: 4, cached_tokens: 0, reasoning_tokens: 0 };
@@ -278,9 +301,14 @@ impl World {
     /// Folds the journal from nothing.
     pub(super) fn replayed(&self) -> State {
         let mut state = State::default();
-        for (at, event) in &self.journal {
+        let mut gaps = self.gaps.iter().peekable();
+        for (index, (at, event)) in self.journal.iter().enumerate() {
+            while let Some((_, gap_ms)) = gaps.next_if(|(place, _)| *place == index) {
+                state.stood_still(*gap_ms);
+            }
             state.apply(event, *at);
         }
+        gaps.for_each(|(_, gap_ms)| state.stood_still(*gap_ms));
         state
     }
 }

@@ -44,8 +44,8 @@ fn hex(bytes: &[u8]) -> String {
 
 /// IMPORTANT: frames of a released format are never edited. What changes gets a new format.
 #[test]
-fn golden_bytes_of_format_1() {
-    let head = "9701c4100123456789abcdef0123456789abcdef03ce00011170\
+fn golden_bytes_of_format_2() {
+    let head = "9702c4100123456789abcdef0123456789abcdef03ce00011170\
                 c4200707070707070707070707070707070707070707070707070707070707070707\
                 cf0000019b76daa87b";
     let cases = [
@@ -62,7 +62,7 @@ fn golden_bytes_of_format_1() {
     }
     assert_eq!(
         FrameHash::of(&seal(&[])).to_string(),
-        "600fb062472e577e1db7efe8272ca27e8fdb2e161c69527bc0e5ef770bb3aca7"
+        "67e98adac3c0a9dc60d0daee1d68a81ba9c14f2a98fb7025b28d6a6cf1d43b86"
     );
 }
 
@@ -83,13 +83,22 @@ fn an_assembled_frame_is_what_serde_writes_and_reads() {
 #[test]
 fn a_newer_format_is_refused_before_anything_else() {
     let cases: [(&[u8], u16); 3] =
-        [(&[0x97, 0x02], 2), (&[0x9f, 0xcc, 0xff, 0xc1], 255), (&[0x91, 0xcd, 0x01, 0x00], 256)];
+        [(&[0x97, 0x03], 3), (&[0x9f, 0xcc, 0xff, 0xc1], 255), (&[0x91, 0xcd, 0x01, 0x00], 256)];
     for (bytes, format) in cases {
         assert_eq!(Frame::<String>::decode(bytes), Err(Undecodable::NewerFormat { format }));
     }
     let unreadable: [&[u8]; 4] = [&[], &[0x97], &[0xa1, 0x61], &[0x97, FORMAT as u8, 0xc1]];
     for bytes in unreadable {
         assert!(matches!(Frame::<String>::decode(bytes), Err(Undecodable::Malformed(_))));
+    }
+}
+
+#[test]
+fn a_format_that_was_never_released_is_refused() {
+    for format in [0, 1] {
+        let error = Frame::<String>::decode(&[0x97, format, 0xc1]).unwrap_err();
+        assert_eq!(error, Undecodable::UnreleasedFormat { format: u16::from(format) });
+        assert!(error.to_string().ends_with("start with an empty journal"), "{error}");
     }
 }
 

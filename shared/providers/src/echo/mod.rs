@@ -10,12 +10,15 @@
 //! | `fail=N` | the first N attempts fail with HTTP status 500 |
 //! | `fail_after=N` | every attempt loses its connection after N tokens |
 //! | `truncate_after=N` | every attempt's stream ends after N tokens without a finish reason |
+//! | `tool_at=N` | every attempt asks for the tool `echo` after N tokens, and goes on with its answer |
+//! | `approve_at=N` | every attempt asks for an approval after N tokens; with the approval it goes on from there |
 //! | `rate_limit=MS` | the first attempt is refused with 429 and asked to wait this long |
 //! | `hang` | nothing ever comes |
 //! | `name=TEXT` | nothing; tells models apart |
 //!
 //! A token is a word with the space before it. Without a USER message the answer is `echo`. The answer ends at a stop
-//! sequence or after `max_output_tokens` tokens (`length`); with a schema it is the smallest value of that schema.
+//! sequence or after `max_output_tokens` tokens (`length`); with a schema it is the smallest value of that schema. What is
+//! asked for after N tokens is asked for at the end of an answer that has fewer, and a tool before an approval.
 
 mod options;
 mod schema;
@@ -46,7 +49,7 @@ impl Provider for Echo {
             Err(error) => return stream::iter([Err(error)]).boxed(),
         };
         let delay = Duration::from_millis(options.delay_ms);
-        let steps = script(&options, attempt.number(), &prompt);
+        let steps = script(&options, attempt, &prompt);
         stream::iter(steps)
             .then(move |step| async move {
                 match step {

@@ -20,6 +20,10 @@ pub(super) struct Options {
     pub(super) fail_after: Option<usize>,
     /// Tokens before the stream ends without a word.
     pub(super) truncate_after: Option<usize>,
+    /// Tokens before a tool is asked for.
+    pub(super) tool_at: Option<usize>,
+    /// Tokens before an approval is asked for.
+    pub(super) approve_at: Option<usize>,
     /// What the first attempt is asked to wait, in milliseconds.
     pub(super) rate_limit_ms: Option<u64>,
     /// Whether nothing ever comes.
@@ -40,13 +44,16 @@ impl Options {
                 Some(("fail", value)) => options.fail = number(value, u64::from(u32::MAX))?,
                 Some(("fail_after", value)) => options.fail_after = Some(number(value, MAX_TOKENS)? as usize),
                 Some(("truncate_after", value)) => options.truncate_after = Some(number(value, MAX_TOKENS)? as usize),
+                Some(("tool_at", value)) => options.tool_at = Some(number(value, MAX_TOKENS)? as usize),
+                Some(("approve_at", value)) => options.approve_at = Some(number(value, MAX_TOKENS)? as usize),
                 Some(("rate_limit", value)) => options.rate_limit_ms = Some(number(value, MAX_MS)?),
                 Some(("name", value)) if !value.is_empty() => {}
                 None if part == "hang" => options.hang = true,
                 Some(_) | None => {
                     return Err(ProviderError::Invalid(
                         "unknown echo option: a model is echo/default, or options with commas between out of \
-                         delay=MS, tokens=N, fail=N, fail_after=N, truncate_after=N, rate_limit=MS, hang, name=TEXT",
+                         delay=MS, tokens=N, fail=N, fail_after=N, truncate_after=N, tool_at=N, approve_at=N, \
+                         rate_limit=MS, hang, name=TEXT",
                     ));
                 }
             }

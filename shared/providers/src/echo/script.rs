@@ -1,9 +1,11 @@
 //! What one echo call will do, decided before it begins.
 
 use laneway_contract::{Finish, MessageRole, Usage};
+use serde_json::json;
 
 use super::options::Options;
 use super::schema::smallest;
+use crate::attempt::Attempt;
 use crate::delta::Delta;
 use crate::error::ProviderError;
 use crate::prompt::Prompt;
@@ -22,11 +24,12 @@ pub(super) enum Step {
 }
 
 /// The whole call.
-pub(super) fn script(options: &Options, attempt: u32, prompt: &Prompt) -> Vec<Step> {
-    if let Some(wait) = options.rate_limit_ms.filter(|_| attempt == 1) {
+pub(super) fn script(options: &Options, attempt: &Attempt, prompt: &Prompt) -> Vec<Step> {
+    let number = attempt.number();
+    if let Some(wait) = options.rate_limit_ms.filter(|_| number == 1) {
         return vec![Step::Fail(ProviderError::RateLimited { retry_after_ms: Some(wait) })];
     }
-    if u64::from(attempt) <= options.fail {
+    if u64::from(number) <= options.fail {
         return vec![Step::Fail(ProviderError::Failed { status: 500, retry_after_ms: None })];
     }
     if options.hang {
@@ -36,21 +39,45 @@ pub(super) fn script(options: &Options, attempt: u32, prompt: &Prompt) -> Vec<St
         Ok(answer) => answer,
         Err(error) => return vec![Step::Fail(error)],
     };
-    play(options, tokens, finish, input_tokens(prompt))
+    play(options, attempt, tokens, finish, input_tokens(prompt))
 }
 
-fn play(options: &Options, tokens: Vec<String>, finish: Finish, input_tokens: u64) -> Vec<Step> {
-    let output_tokens = tokens.len() as u64;
+fn play(options: &Options, attempt: &Attempt, tokens: Vec<String>, finish: Finish, input_tokens: u64) -> Vec<Step> {
+    let (number, approved) = (attempt.number(), attempt.lease().approved.is_some());
+    let whole = tokens.len();
+    let within = |at: Option<usize>| at.map(|at| at.min(whole));
+    let approve_at = within(options.approve_at);
+    // What was said and asked before the approval is not said and asked again.
+    let begin = approve_at.filter(|_| approved);
+    let parked = approve_at.filter(|_| !approved);
     let cut = [options.fail_after, options.truncate_after].into_iter().flatten().min();
-    let said = cut.map_or(tokens.len(), |cut| cut.min(tokens.len()));
-    let mut steps: Vec<_> = tokens.into_iter().take(said).map(|token| Step::Token(Delta::Text(token))).collect();
-    if options.fail_after.is_some() && options.fail_after == cut {
+    let end = [within(cut), parked].into_iter().flatten().min().unwrap_or(whole);
+    let tool = within(options.tool_at).filter(|at| *at <= end && begin.is_none_or(|begin| *at > begin));
+
+    let said = begin.unwrap_or(0);
+    let mut steps = Vec::new();
+    for (at, token) in tokens.into_iter().enumerate().take(end).skip(said) {
+        steps.extend(tool.filter(|tool| *tool == at).map(|at| call_of_tool(number, at)));
+        steps.push(Step::Token(Delta::Text(token)));
+    }
+    steps.extend(tool.filter(|tool| *tool == end).map(|at| call_of_tool(number, at)));
+    let output_tokens = end.saturating_sub(said) as u64;
+    let usage = Step::Now(Delta::Usage(Usage { input_tokens, output_tokens, ..Usage::default() }));
+    if parked == Some(end) && cut.is_none_or(|cut| cut > end) {
+        let approval_id = format!("approval-{number}");
+        steps.extend([usage, Step::Now(Delta::Approval { approval_id })]);
+    } else if options.fail_after.is_some() && options.fail_after == cut {
         steps.push(Step::Fail(ProviderError::Connection));
     } else if cut.is_none() {
-        steps.push(Step::Now(Delta::Usage(Usage { input_tokens, output_tokens, ..Usage::default() })));
-        steps.push(Step::Now(Delta::Finish(finish)));
+        steps.extend([usage, Step::Now(Delta::Finish(finish))]);
     }
     steps
+}
+
+/// The call of an attempt after its first `at` tokens.
+fn call_of_tool(attempt: u32, at: usize) -> Step {
+    let (tool_call_id, name) = (format!("call-{attempt}-1"), "echo".to_owned());
+    Step::Now(Delta::ToolCall { tool_call_id, name, arguments: json!({"after_tokens": at}) })
 }
 
 /// The tokens of the answer, and how it ends.

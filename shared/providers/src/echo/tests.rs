@@ -7,8 +7,8 @@ use laneway_contract::{Catalog, Finish, MessageRole, Usage};
 use serde_json::json;
 
 use super::options::Options;
-use crate::test_support::{Answer, attempt, message, prompt, read};
-use crate::{AnyProvider, Prompt, Provider, ProviderError, Settings};
+use crate::test_support::{Answer, approved, attempt, message, prompt, read};
+use crate::{AnyProvider, Delta, Prompt, Provider, ProviderError, Settings};
 
 fn echo() -> AnyProvider {
     let catalog = Catalog::built_in().unwrap();
@@ -105,6 +105,70 @@ async fn an_answer_follows_its_schema() {
     assert!(matches!(refused.error, Some(ProviderError::Invalid(_))), "{refused:?}");
 }
 
+#[tokio::test]
+async fn a_tool_is_asked_for_and_the_answer_goes_on() {
+    let check = async |model: &str, said: &str, tools: &[(&str, usize)]| {
+        let answer = ask(model, 2, prompt("a b c")).await;
+        assert_eq!(answer.text(), said, "{model}");
+        let expected: Vec<_> = tools.iter().map(|(id, at)| ((*id).to_owned(), *at)).collect();
+        assert_eq!(answer.tools, expected, "{model}");
+        answer
+    };
+    let whole = check("echo/tool_at=1", "a b c", &[("call-2-1", 1)]).await;
+    assert_eq!(whole.usage, Some(Usage { input_tokens: 3, output_tokens: 3, ..Usage::default() }));
+    assert_eq!(whole.finish, Some(Finish::Stop));
+    check("echo/tool_at=0", "a b c", &[("call-2-1", 0)]).await;
+    check("echo/tool_at=3", "a b c", &[("call-2-1", 3)]).await;
+    check("echo/tool_at=9", "a b c", &[("call-2-1", 3)]).await;
+    let broken = check("echo/tool_at=1,fail_after=2", "a b", &[("call-2-1", 1)]).await;
+    assert_eq!(broken.error, Some(ProviderError::Connection));
+    check("echo/tool_at=1,fail_after=1", "a", &[("call-2-1", 1)]).await;
+    check("echo/tool_at=2,truncate_after=1", "a", &[]).await;
+}
+
+#[tokio::test]
+async fn an_approval_is_asked_for_and_with_it_the_answer_goes_on() {
+    let check = async |model: &str, before: &str, behind: &str| {
+        let asked = ask(model, 2, prompt("a b c")).await;
+        assert_eq!((asked.text().as_str(), asked.approval.as_deref()), (before, Some("approval-2")), "{model}");
+        assert_eq!((asked.finish, &asked.error), (None, &None), "{model}");
+        let rest = read(echo().call(&approved(model, 2), prompt("a b c"))).await;
+        assert_eq!((rest.text().as_str(), &rest.approval), (behind, &None), "{model}");
+        assert_eq!(rest.finish, Some(Finish::Stop), "{model}");
+        for answer in [&asked, &rest] {
+            let output_tokens = answer.texts.len() as u64;
+            let usage = Usage { input_tokens: 3, output_tokens, ..Usage::default() };
+            assert_eq!(answer.usage, Some(usage), "{model}");
+        }
+        (asked.tools.len(), rest.tools.len())
+    };
+    assert_eq!(check("echo/approve_at=1", "a", " b c").await, (0, 0));
+    assert_eq!(check("echo/approve_at=0", "", "a b c").await, (0, 0));
+    assert_eq!(check("echo/approve_at=3", "a b c", "").await, (0, 0));
+    assert_eq!(check("echo/approve_at=9", "a b c", "").await, (0, 0));
+    // A tool is asked for once, before or behind the approval.
+    assert_eq!(check("echo/approve_at=2,tool_at=1", "a b", " c").await, (1, 0));
+    assert_eq!(check("echo/approve_at=1,tool_at=1", "a", " b c").await, (1, 0));
+    assert_eq!(check("echo/approve_at=1,tool_at=2", "a", " b c").await, (0, 1));
+    assert_eq!(check("echo/approve_at=1,tool_at=3", "a", " b c").await, (0, 1));
+
+    let broken = ask("echo/approve_at=2,fail_after=1", 1, prompt("a b c")).await;
+    assert_eq!((broken.approval, broken.error), (None, Some(ProviderError::Connection)));
+    let broken = read(echo().call(&approved("echo/approve_at=1,fail_after=2", 1), prompt("a b c"))).await;
+    assert_eq!((broken.text().as_str(), broken.error), (" b", Some(ProviderError::Connection)));
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_approval_and_shows_no_arguments() {
+    let mut stream = echo().call(&attempt("echo/approve_at=1,tool_at=1", 1), prompt("a b"));
+    let mut shown = Vec::new();
+    while let Some(item) = stream.next().await {
+        shown.push(format!("{:?}", item.unwrap()));
+    }
+    let usage = Delta::Usage(Usage { input_tokens: 2, output_tokens: 1, ..Usage::default() });
+    assert_eq!(shown, ["Text(1 bytes)", "ToolCall(call-1-1, echo)", &format!("{usage:?}"), "Approval(approval-1)"]);
+}
+
 #[test]
 fn only_known_options_are_taken() {
     for bad in [
@@ -115,6 +179,8 @@ fn only_known_options_are_taken() {
         "delay=-1",
         "delay=3600001",
         "tokens=100001",
+        "tool_at=100001",
+        "approve_at=x",
         "fail=x",
         "hang=1",
         "name=",
@@ -125,13 +191,17 @@ fn only_known_options_are_taken() {
     ] {
         assert!(matches!(Options::parse(bad), Err(ProviderError::Invalid(_))), "{bad:?}");
     }
-    let options = Options::parse("delay=20,tokens=50,fail=2,fail_after=3,truncate_after=4,rate_limit=5,hang,name=x");
+    let options = Options::parse(
+        "delay=20,tokens=50,fail=2,fail_after=3,truncate_after=4,tool_at=6,approve_at=7,rate_limit=5,hang,name=x",
+    );
     let expected = Options {
         delay_ms: 20,
         tokens: Some(50),
         fail: 2,
         fail_after: Some(3),
         truncate_after: Some(4),
+        tool_at: Some(6),
+        approve_at: Some(7),
         rate_limit_ms: Some(5),
         hang: true,
     };

@@ -128,7 +128,7 @@ fn run(state: JobState, attempts: u32) -> RunRecord {
         },
         "status": {
             "state": state, "reason": "none", "attempt": attempts, "epoch": 7, "submitted_at": at(0),
-            "queue_wait_ms": (attempts > 0).then_some(20), "output_message_ids": [], "issues": [],
+            "queue_wait_ms": (attempts > 0).then_some(20), "output_message_ids": [], "issues": [], "pending_tool_call_ids": [],
             "usage": {
                 "input_tokens": 11 * spent, "output_tokens": 22 * spent, "cached_tokens": 0, "reasoning_tokens": 0,
             },

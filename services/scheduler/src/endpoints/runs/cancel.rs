@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use laneway_bus::{Incoming, Refusal};
-use laneway_contract::{CancelReply, CancelRuns, CancelledRun, Event, MAX_PAGE, RunId, RunRecord};
+use laneway_contract::{
+    CancelReceipt, CancelReply, CancelRuns, CancelledRun, Event, MAX_PAGE, RunId, RunRecord, Timestamp,
+};
 use laneway_engine::{Cancel, CancelTarget, Command};
 
 use super::Context;
@@ -16,6 +18,8 @@ struct Batch {
     rows: Vec<CancelledRun>,
     /// Nothing was left to cancel.
     last: bool,
+    /// Journal time of the turn.
+    at: Timestamp,
 }
 
 pub(in crate::endpoints) async fn cancel(
@@ -24,7 +28,7 @@ pub(in crate::endpoints) async fn cancel(
 ) -> Result<CancelReply, Refusal> {
     let cancel = edge::cancel(incoming.body)?;
     let mut runs: BTreeMap<RunId, CancelledRun> = BTreeMap::new();
-    let journal_seq = loop {
+    let (journal_seq, at) = loop {
         let Answered { body: batch, journal_seq } = one_batch(&context, &cancel).await?;
         // A reply has room for a page; what the cancel does has no such bound.
         let room = (MAX_PAGE as usize).saturating_sub(runs.len());
@@ -32,15 +36,17 @@ pub(in crate::endpoints) async fn cancel(
         let (known, new): (Vec<_>, Vec<_>) = batch.rows.into_iter().partition(known);
         runs.extend(known.into_iter().chain(new.into_iter().take(room)).map(|row| (row.run_id, row)));
         if batch.last {
-            break journal_seq;
+            break (journal_seq, batch.at);
         }
     };
     if let CancelTarget::Run(run_id) = cancel.target
         && runs.is_empty()
     {
-        // It had ended before: its receipt is part of its record.
+        // It had ended before: its receipt is part of its record, or says that this cancel came too late.
         let (record, _) = replica::ended_run(&context.bus, run_id, false, journal_seq).await?;
-        runs.insert(run_id, row(&record));
+        let mut row = row(&record);
+        row.receipt.get_or_insert_with(|| too_late(cancel, record.status.ended_at, at));
+        runs.insert(run_id, row);
     }
     Ok(CancelReply { runs: runs.into_values().collect(), journal_seq })
 }
@@ -61,7 +67,7 @@ fn batch(scene: &Scene<'_>, target: &CancelTarget) -> Batch {
         let asked = live.filter(|run| run.record.status.cancel.is_some());
         rows.extend(asked.take(MAX_PAGE as usize).map(|run| row(&run.record)));
     }
-    Batch { rows, last: scene.repeated }
+    Batch { rows, last: scene.repeated, at: scene.now }
 }
 
 /// The row of a run that this turn ended, or asked to stop.
@@ -81,6 +87,12 @@ fn concerns(target: &CancelTarget, run: &RunRecord) -> bool {
         CancelTarget::Session(id) => run.session_id == *id,
         CancelTarget::Token(token) => run.fields.cancellation_token.as_ref() == Some(token),
     }
+}
+
+/// The receipt of a cancel that found the run ended by itself.
+fn too_late(cancel: Cancel, ended_at: Option<Timestamp>, at: Timestamp) -> CancelReceipt {
+    let Cancel { actor, reason, .. } = cancel;
+    CancelReceipt { by: actor, reason, requested_at: at, settled_at: ended_at, too_late: true }
 }
 
 fn row(run: &RunRecord) -> CancelledRun {

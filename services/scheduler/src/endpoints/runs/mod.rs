@@ -1,15 +1,21 @@
-//! `runs.submit`, `get`, `list`, `wait` and `cancel`. Live runs come from the state, ended ones from a store replica that
+//! `runs.submit`, `get`, `list`, `wait`, `cancel`, `explain`, `decide` and `retry`. Live runs come from the state, ended ones from a store replica that
 //! has applied the frame up to which the state was looked at.
 
 mod cancel;
+mod decide;
+mod explain;
 mod get;
 mod list;
+mod retry;
 mod submit;
 mod wait;
 
 pub(super) use cancel::cancel;
+pub(super) use decide::decide;
+pub(super) use explain::explain;
 pub(super) use get::get;
 pub(super) use list::list;
+pub(super) use retry::retry;
 pub(super) use submit::submit;
 pub(crate) use submit::{known, submitted};
 pub(super) use wait::wait;

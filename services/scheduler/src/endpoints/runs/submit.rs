@@ -36,7 +36,8 @@ pub(crate) struct Submitted {
     live: Option<RunView>,
     /// Its end, if that is waited for.
     end: Option<oneshot::Receiver<Ended>>,
-    repeated: bool,
+    /// Whether it was submitted before.
+    pub(super) repeated: bool,
 }
 
 /// Hands a submit in.
@@ -45,13 +46,15 @@ pub(crate) async fn submitted(desk: &Desk, prepared: Prepared) -> Result<Answere
     let run_id = submit.run_id;
     let catalog = Arc::clone(desk.edge().catalog());
     let check = of_session_model.map(|(session_id, needs)| -> Check {
-        Box::new(move |state: &State| {
+        Box::new(move |state: &State, command: &mut Command| {
             let taken = state.run(run_id).is_some() || state.ended_run(run_id).is_some();
-            match state.model_of(session_id) {
-                // A repeat gets its first answer, whatever the table says by now.
-                Some(model_id) if !taken => needs.check(&catalog, model_id),
-                Some(_) | None => Ok(()),
+            let Some(model_id) = state.model_of(session_id) else { return Ok(()) };
+            // A repeat gets its first answer, whatever the table says by now.
+            if let (Command::Submit(submit), false) = (command, taken) {
+                needs.check(&catalog, model_id)?;
+                submit.estimate = needs.estimate(&catalog, model_id);
             }
+            Ok(())
         })
     });
     let look = move |scene: &mut crate::desk::Scene<'_>| {

@@ -10,7 +10,7 @@ fn run_record(run_id: RunId) -> RunRecord {
     let status = serde_json::json!({
         "state": "completed", "reason": "none", "attempt": 1, "epoch": 1,
         "submitted_at": "2026-01-01T00:00:00.000Z", "usage": Usage::default(),
-        "output_message_ids": [], "issues": [],
+        "output_message_ids": [], "pending_tool_call_ids": [], "issues": [],
     });
     let fields = serde_json::json!({
         "job_kind": "model_run", "input": [], "model_id": "echo/a", "backend": "LOCAL", "lane": "PRIMARY", "priority": 50,
@@ -68,6 +68,7 @@ fn a_dispatch_leaves_with_its_turn() {
         lane: Lane::Primary,
         model_id: ModelId::parse("echo/a").unwrap(),
         queue_wait_ms: 0,
+        reserved: Reservation::default(),
     };
     let effects = Effects::of(&[event], &State::default(), &mut Waiters::default());
     let (reply, mut replied) = tokio::sync::oneshot::channel();

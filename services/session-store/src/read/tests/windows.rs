@@ -127,6 +127,38 @@ fn a_run_sees_its_own_tools_but_not_those_of_an_attempt_to_come() {
     assert_eq!(thread.window(1, 7), own);
 }
 
+/// An attempt that goes on after an approval sees all that it has said and done; a retry only what came to an end.
+#[test]
+fn an_attempt_that_goes_on_sees_its_own_half_and_a_retry_does_not() {
+    let mut thread = Thread::new();
+    thread.say(User, "U1").claim(1, 1, 5, 1).made(1, 1, Assistant, "I look", Some(Finish::ToolUse));
+    thread.tool(Some((1, 1)), ToolCall, "c", "call").tool(Some((1, 1)), ToolResult, "c", "result");
+    thread.made(1, 1, Assistant, "half an ans", None).say(User, "appended meanwhile").claim(1, 1, 6, 1);
+    assert_eq!(thread.window(1, 6), ["U1", "I look", "call", "result", "half an ans"]);
+    // It goes on, asks again, and then somebody decides for another attempt.
+    thread.made(1, 1, Assistant, "wer", None).claim(1, 1, 7, 1);
+    assert_eq!(thread.window(1, 7), ["U1", "I look", "call", "result", "half an ans", "wer"]);
+    thread.claim(1, 2, 8, 1);
+    assert_eq!(thread.window(1, 8), ["U1", "I look", "call", "result"]);
+    thread.made(1, 2, Assistant, "the answer", None).claim(1, 2, 9, 1);
+    assert_eq!(thread.window(1, 9), ["U1", "I look", "call", "result", "the answer"]);
+}
+
+#[test]
+fn an_own_call_without_a_result_is_given_one_directly_behind_it() {
+    let mut thread = Thread::new();
+    thread.say(User, "U1").claim(1, 1, 5, 1).made(1, 1, Assistant, "one", Some(Finish::ToolUse));
+    thread.tool(Some((1, 1)), ToolCall, "c", "call").made(1, 1, Assistant, " two", None);
+    thread.claim(1, 1, 6, 1);
+    assert_eq!(thread.window(1, 6), ["U1", "one", "call", "no result: none was given", " two"], "after an approval");
+    thread.claim(1, 2, 7, 1);
+    assert_eq!(thread.window(1, 7), ["U1", "one", "call", "no result: worker lost"], "a retry");
+    // An attempt that calls the same id again answers its own call only.
+    thread.tool(Some((1, 2)), ToolCall, "c", "call again").tool(Some((1, 2)), ToolResult, "c", "result");
+    thread.claim(1, 2, 8, 1);
+    assert_eq!(thread.window(1, 8), ["U1", "one", "call", "no result: worker lost", "call again", "result"]);
+}
+
 #[test]
 fn every_call_is_followed_by_its_result() {
     let mut thread = Thread::new();

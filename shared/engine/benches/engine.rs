@@ -1,0 +1,213 @@
+//! What the engine alone decides in a second, on one core, with queues of growing length.
+//!
+//! `just bench-engine` prints a table and writes `target/bench/engine.json`. A decision is a command or a dispatch, decided
+//! and applied: here a submit, a dispatch, a claim and a report for each run that passes through, while the queue keeps
+//! its length.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::wildcard_enum_match_arm,
+    clippy::wildcard_imports,
+    reason = "a benchmark is a program of its own"
+)]
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use laneway_contract::*;
+use laneway_engine::*;
+use uuid::Uuid;
+
+/// Models of each of the providers; with the lanes, that makes 200 classes.
+const MODELS: u128 = 10;
+const PROVIDERS: u128 = 5;
+const SESSIONS: usize = 100_000;
+/// Runs that pass through while the clock runs.
+const CYCLES: usize = 50_000;
+
+struct Bench {
+    state: State,
+    hints: Hints,
+    now: Timestamp,
+    next: u128,
+    sessions: Vec<SessionId>,
+    dispatched: std::collections::VecDeque<(RunId, u32)>,
+}
+
+fn main() {
+    let mut figures = BTreeMap::new();
+    println!("{:>12} {:>16} {:>20}", "queued", "decisions/s", "bytes/queued run");
+    for queued in [1_000, 10_000, 100_000, 1_000_000] {
+        let before = resident_bytes();
+        let mut bench = Bench::new(queued);
+        let bytes = (resident_bytes() - before) as f64 / queued as f64;
+        let per_s = bench.cycles();
+        println!("{queued:>12} {per_s:>16.0} {bytes:>20.0}");
+        figures.insert(format!("decisions_per_s_{queued}"), per_s);
+        // Below this the allocator's own pages weigh more than the runs.
+        if queued >= 100_000 {
+            figures.insert(format!("bytes_per_queued_run_{queued}"), bytes);
+        }
+    }
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+    let folder = root.join("target/bench");
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("engine.json");
+    std::fs::write(&file, serde_json::to_vec_pretty(&figures).unwrap()).unwrap();
+    println!("written to {}", file.display());
+}
+
+/// Resident memory of this process.
+fn resident_bytes() -> i64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split_whitespace().nth(1).unwrap().parse::<i64>().unwrap() * 4_096
+}
+
+impl Bench {
+    fn new(queued: usize) -> Self {
+        let mut hints = Hints::default();
+        let worker = WorkerHint {
+            pool: Token::parse("pool").unwrap(),
+            models: (0..PROVIDERS).map(|n| format!("p{n}/*")).collect(),
+            slots: 1_000,
+            valid_until: Timestamp::from_millis(i64::MAX),
+        };
+        hints.workers.insert(Token::parse("w").unwrap(), worker);
+        let now = Timestamp::from_millis(1_000_000);
+        let mut bench = Self {
+            state: State::default(),
+            hints,
+            now,
+            next: 0,
+            sessions: Vec::new(),
+            dispatched: std::collections::VecDeque::new(),
+        };
+        bench.run(&Command::CreateHashKey(HashKey::from_bytes([7; 32])));
+        // The limits that bind are those of the models and providers, so that classes are blocked and freed all the time.
+        let limits = Limits { global: 64, per_provider: 16, per_model: 2, ..Limits::default() };
+        let change = LimitsChange::Configured(Box::new(limits));
+        bench.run(&Command::SetLimits(Box::new(SetLimits { change, actor: Actor::runtime() })));
+        for n in 0..SESSIONS.min(queued / 10) {
+            bench.create(n);
+        }
+        for n in 0..queued {
+            bench.submit(n);
+        }
+        bench
+    }
+
+    fn uuid(&mut self) -> Uuid {
+        self.next += 1;
+        // As those of version 7: rising, with a random part.
+        let random = self.next.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835) >> 64;
+        Uuid::from_u128((self.next << 64) | random)
+    }
+
+    fn run(&mut self, command: &Command) {
+        let Decided { events, .. } = self.state.turn(command, &self.hints, self.now).unwrap();
+        for event in events {
+            self.hints.observe(&event, self.now);
+            if let Event::RunDispatched { run_id, dispatch_no, .. } = event {
+                self.dispatched.push_back((run_id, dispatch_no));
+            }
+        }
+    }
+
+    fn create(&mut self, n: usize) {
+        let session_id = SessionId::from_uuid(self.uuid());
+        let n = n as u128;
+        let model_id = ModelId::parse(&format!("p{}/m{}", n % PROVIDERS, n / PROVIDERS % MODELS)).unwrap();
+        let fields = SessionFields {
+            parent_session_id: None,
+            spawn_depth: 0,
+            mode: Mode::SessionPersistent,
+            model_id,
+            backend: Backend::Local,
+            parameter_class: ParameterClass::Unknown,
+            role: "orchestrator".to_owned(),
+            instructions: None,
+            wp_id: None,
+            mt_id: None,
+            work_profile_id: None,
+            target_entity_ids: None,
+            execution_mode: ExecutionMode::SingleModelMultiRole,
+            memory_policy: MemoryPolicy::SessionScoped,
+            budget_tokens: None,
+            budget_usd: None,
+            context_window_max: None,
+            consent_receipt_id: None,
+            projection_plan_id: None,
+            capability_grants: Vec::new(),
+            capability_token_ids: None,
+            labels: BTreeMap::new(),
+        };
+        let session = NewSession { session_id, fields, messages: Vec::new() };
+        self.run(&Command::Create(Box::new(Create { session, artifacts: Vec::new(), fingerprint: Fingerprint(1) })));
+        self.sessions.push(session_id);
+    }
+
+    fn submit(&mut self, n: usize) {
+        // A walk that meets every session and is not the order in which they were made.
+        let session = self.sessions[n.wrapping_mul(7_919) % self.sessions.len()];
+        let submit = Submit {
+            run_id: RunId::from_uuid(self.uuid()),
+            session_id: Some(session),
+            new_session: None,
+            input: Vec::new(),
+            artifacts: Vec::new(),
+            fingerprint: Fingerprint(2),
+            model_id: None,
+            backend: None,
+            lane: Lane::ALL[n % 4],
+            priority: 50,
+            concurrency_group: None,
+            fairness_key: None,
+            on_busy: OnBusy::Enqueue,
+            max_retries: 3,
+            retry_backoff: RetryBackoff::Exponential,
+            timeout_ms: 120_000,
+            cancellation_token: None,
+            not_before: None,
+            deadline: None,
+            queue_timeout_ms: None,
+            max_tokens_budget: None,
+            estimated_cost_usd: None,
+            estimated_tokens: None,
+            generation: GenerationSettings::default(),
+            traceparent: None,
+            estimate: Estimate::default(),
+            retry_of: None,
+        };
+        self.run(&Command::Submit(Box::new(submit)));
+    }
+
+    /// Runs pass through; decisions in a second.
+    fn cycles(&mut self) -> f64 {
+        let mut passed = 0;
+        let begin = Instant::now();
+        while passed < CYCLES {
+            let (run_id, dispatch_no) = self.dispatched.pop_front().expect("a run that was dispatched");
+            self.now = self.now.plus_millis(1);
+            let worker_id = Token::parse("w").unwrap();
+            self.run(&Command::Claim(Claim { run_id, dispatch_no, worker_id, claim_id: 1 }));
+            let epoch = self.state.run(run_id).unwrap().record.status.epoch;
+            let outcome = Outcome {
+                result: AttemptResult::Completed { finish: Finish::Stop },
+                usage: Usage { input_tokens: 3, output_tokens: 4, ..Usage::default() },
+                cost_usd: None,
+                first_token_after_ms: Some(1),
+                issues: Vec::new(),
+            };
+            let (messages, artifacts) = (Vec::new(), Vec::new());
+            let report = Report { run_id, epoch, report_no: 0, messages, artifacts, outcome: Some(outcome) };
+            self.run(&Command::Report(Box::new(report)));
+            self.submit(passed.wrapping_mul(31));
+            passed += 1;
+        }
+        // Submit, dispatch, claim and report.
+        (4 * passed) as f64 / begin.elapsed().as_secs_f64()
+    }
+}

@@ -1,0 +1,473 @@
+//! The rules of admission once more, slow and obvious: every decision is worked out from all runs and the history. It folds
+//! the same events, and says at each dispatch which run it had to be.
+
+use std::collections::BTreeMap;
+
+use laneway_contract::*;
+
+use crate::*;
+
+/// Units of a request or token in a bucket.
+const UNITS: i128 = 60_000;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Place {
+    Delayed,
+    Queued,
+    Dispatched(PoolId),
+    Running(WorkerId),
+    Backoff,
+    Parked,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct ModelRun {
+    pub(super) record: RunRecord,
+    pub(super) place: Place,
+    order: u64,
+    decided: bool,
+    /// It goes on with the attempt that asked; and while that executes.
+    goes_on: bool,
+    claimed: bool,
+    estimate: Estimate,
+    reserved: Reservation,
+    unknown: Reservation,
+    usage: u64,
+    usd: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Budget {
+    tokens: Option<u64>,
+    usd: Option<u64>,
+    used: (u64, u64),
+    reserved: (u64, u64),
+}
+
+#[derive(Clone, Debug)]
+struct ModelSession {
+    wp: Option<String>,
+    paused: bool,
+    closed: bool,
+    window: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Model {
+    pub(super) limits: Limits,
+    pub(super) runs: BTreeMap<RunId, ModelRun>,
+    sessions: BTreeMap<SessionId, ModelSession>,
+    budgets: BTreeMap<BudgetOwner, Budget>,
+    buckets: BTreeMap<(RateKind, Scope), (i128, i64)>,
+    still_ms: i64,
+    cool: BTreeMap<Scope, CoolDown>,
+    pass: BTreeMap<Lane, u64>,
+    virtual_time: u64,
+    /// When each owner and key of a level was served last, or arrived.
+    owners: BTreeMap<(Lane, u32, String), u64>,
+    keys: BTreeMap<(Lane, u32, String), u64>,
+    turns: u64,
+    orders: u64,
+    /// Runs that a newer one of their session replaces.
+    giving_way: std::collections::BTreeSet<RunId>,
+}
+
+fn level(run: &ModelRun) -> (Lane, u32) {
+    (run.record.fields.lane, run.record.fields.priority)
+}
+
+fn owner_of(key: &str) -> &str {
+    key.split('/').next().unwrap()
+}
+
+fn scopes(model: &ModelId) -> [Scope; 2] {
+    [Scope::Provider(model.provider().to_owned()), Scope::Model(model.clone())]
+}
+
+impl Model {
+    fn holding(&self) -> impl Iterator<Item = &ModelRun> {
+        self.runs.values().filter(|run| matches!(run.place, Place::Dispatched(_) | Place::Running(_)))
+    }
+
+    /// The concurrency limits of a run: how many of its kind hold a slot (of them, not PRIMARY), and the limit.
+    fn limits_of(&self, run: &ModelRun) -> Vec<(usize, usize, u32)> {
+        let fields = &run.record.fields;
+        let count = |same: &dyn Fn(&RunFields) -> bool| {
+            let holding: Vec<_> = self.holding().filter(|other| same(&other.record.fields)).collect();
+            let others = holding.iter().filter(|run| run.record.fields.lane != Lane::Primary).count();
+            (holding.len(), others)
+        };
+        let provider = fields.model_id.provider();
+        let mut all = vec![
+            (count(&|_| true), self.limits.global),
+            (count(&|other| other.model_id.provider() == provider), self.limits.provider(provider)),
+            (count(&|other| other.model_id == fields.model_id), self.limits.model(&fields.model_id)),
+        ];
+        if let Some(group) = &fields.concurrency_group
+            && let Some(limit) = self.limits.group(group)
+        {
+            all.push((count(&|other| other.concurrency_group.as_ref() == Some(group)), limit));
+        }
+        all.into_iter().map(|((used, others), limit)| (used, others, limit)).collect()
+    }
+
+    fn estimate(&self, run: &ModelRun) -> (u64, u64) {
+        let fields = &run.record.fields;
+        let input: u64 = fields.input.iter().map(|m| m.token_count.unwrap_or(m.size.div_ceil(4))).sum();
+        let window = self.sessions[&run.record.session_id].window + if run.claimed { 0 } else { input };
+        let tokens = fields.estimated_tokens.unwrap_or(window + run.estimate.output_tokens);
+        let price = |tokens: u64, price: Option<MicroUsd>| u128::from(tokens) * u128::from(price.unwrap_or_default().0);
+        let usd = price(window, run.estimate.input_usd_per_million)
+            + price(run.estimate.output_tokens, run.estimate.output_usd_per_million);
+        (tokens, fields.estimated_cost_usd.map_or(usd.div_ceil(1_000_000) as u64, |usd| usd.0))
+    }
+
+    fn affords(&self, run: &ModelRun) -> bool {
+        let session = run.record.session_id;
+        let wp = self.sessions[&session].wp.clone().map(BudgetOwner::WorkPacket);
+        let (tokens, usd) = self.estimate(run);
+        [Some(BudgetOwner::Session(session)), wp].into_iter().flatten().all(|owner| {
+            let Some(budget) = self.budgets.get(&owner) else { return true };
+            let taken = (budget.used.0 + budget.reserved.0, budget.used.1 + budget.reserved.1);
+            budget.tokens.is_none_or(|most| taken.0 < most && taken.0 + tokens <= most)
+                && budget.usd.is_none_or(|most| usd == 0 || taken.1 + usd <= most)
+        })
+    }
+
+    fn bucket(&self, kind: RateKind, scope: &Scope, now: Timestamp) -> Option<i128> {
+        let rate = self.limits.rate(kind, scope)?;
+        let (units, at) = self.buckets[&(kind, scope.clone())];
+        let back = i128::from(rate.per_minute) * i128::from((now.millis() - self.still_ms - at).max(0));
+        Some((units + back).min(i128::from(rate.capacity) * UNITS))
+    }
+
+    fn needs(&self, kind: RateKind, scope: &Scope, tokens: u64) -> u64 {
+        let rate = self.limits.rate(kind, scope);
+        rate.map_or(0, |rate| if kind == RateKind::Requests { 1 } else { tokens.min(rate.capacity) })
+    }
+
+    fn move_bucket(&mut self, kind: RateKind, scope: &Scope, amount: i128, now: Timestamp) {
+        let Some(units) = self.bucket(kind, scope, now) else { return };
+        let full = i128::from(self.limits.rate(kind, scope).unwrap().capacity) * UNITS;
+        let clock = now.millis() - self.still_ms;
+        self.buckets.insert((kind, scope.clone()), ((units + amount * UNITS).min(full), clock));
+    }
+
+    /// The heads of all sessions, in the order of the rules.
+    fn heads(&self) -> Vec<&ModelRun> {
+        let mut heads = Vec::new();
+        for (id, session) in &self.sessions {
+            let of_session: Vec<_> = self.runs.values().filter(|run| run.record.session_id == *id).collect();
+            let busy = of_session.iter().any(|run| !matches!(run.place, Place::Queued | Place::Delayed));
+            let giving_way = of_session.iter().any(|run| self.giving_way.contains(&run.record.run_id));
+            if busy || session.paused || session.closed || giving_way {
+                continue;
+            }
+            let seat = |run: &&&ModelRun| {
+                if run.decided {
+                    (0, run.order)
+                } else if run.record.fields.on_busy == OnBusy::Interrupt {
+                    (1, u64::MAX - run.order)
+                } else {
+                    (2, run.order)
+                }
+            };
+            heads.extend(of_session.iter().filter(|run| run.place == Place::Queued).min_by_key(seat).copied());
+        }
+        heads.retain(|run| self.affords(run));
+        heads.sort_by_key(|run| {
+            let (lane, priority) = level(run);
+            let key = &run.record.fields.fairness_key;
+            let start = self.pass.get(&lane).copied().unwrap_or(0).max(self.virtual_time);
+            let owner = self.owners[&(lane, priority, owner_of(key).to_owned())];
+            (start, lane, priority, owner, self.keys[&(lane, priority, key.clone())], !run.decided, run.order)
+        });
+        heads
+    }
+
+    /// The run that has to be dispatched now.
+    pub(super) fn choose(&self, hints: &Hints, now: Timestamp) -> Option<RunId> {
+        let mut closed: Vec<(RateKind, Scope)> = Vec::new();
+        'heads: for run in self.heads() {
+            let other = run.record.fields.lane != Lane::Primary;
+            for (used, others, limit) in self.limits_of(run) {
+                let limit = limit as usize;
+                if used >= limit || (other && others >= limit - limit / 4) {
+                    continue 'heads;
+                }
+            }
+            let model = &run.record.fields.model_id;
+            for scope in scopes(model) {
+                let Some(cool) = self.cool.get(&scope) else { continue };
+                let in_flight = self.holding().filter(|other| scopes(&other.record.fields.model_id).contains(&scope));
+                if cool.allowed.is_some_and(|allowed| cool.until > now || in_flight.count() >= allowed as usize) {
+                    continue 'heads;
+                }
+            }
+            if self.free_slots(model, hints, now) <= 0 {
+                continue;
+            }
+            let (tokens, _) = self.estimate(run);
+            for kind in [RateKind::Requests, RateKind::Tokens] {
+                for scope in scopes(model) {
+                    let Some(units) = self.bucket(kind, &scope, now) else { continue };
+                    if closed.contains(&(kind, scope.clone())) {
+                        continue 'heads;
+                    }
+                    if units < i128::from(self.needs(kind, &scope, tokens)) * UNITS {
+                        closed.push((kind, scope));
+                        continue 'heads;
+                    }
+                }
+            }
+            return Some(run.record.run_id);
+        }
+        None
+    }
+
+    /// The most free slots of a pool that serves the model.
+    fn free_slots(&self, model: &ModelId, hints: &Hints, now: Timestamp) -> i64 {
+        let live = || hints.workers.iter().filter(|(_, worker)| worker.valid_until > now && worker.slots > 0);
+        let pools: std::collections::BTreeSet<_> = live().map(|(_, worker)| worker.pool.clone()).collect();
+        let serving = pools.into_iter().filter(|pool| live().any(|(_, w)| w.pool == *pool && w.serves(model)));
+        let free = serving.map(|pool| {
+            let of_pool = live().filter(|(_, worker)| worker.pool == pool);
+            let slots: i64 = of_pool
+                .map(|(id, worker)| {
+                    let executing = self.runs.values().filter(|run| run.place == Place::Running(id.clone())).count();
+                    (i64::from(worker.slots) - executing as i64).max(0)
+                })
+                .sum();
+            slots - self.runs.values().filter(|run| run.place == Place::Dispatched(pool.clone())).count() as i64
+        });
+        free.max().unwrap_or(0)
+    }
+
+    fn charge(&mut self, session: SessionId, change: impl Fn(&mut Budget)) {
+        let wp = self.sessions[&session].wp.clone().map(BudgetOwner::WorkPacket);
+        for owner in [Some(BudgetOwner::Session(session)), wp].into_iter().flatten() {
+            change(self.budgets.entry(owner).or_default());
+        }
+    }
+
+    /// What an attempt has used, when that is known; its reservation is over in any case.
+    fn settle(&mut self, id: RunId, usage: Option<(u64, u64)>, now: Timestamp) {
+        let run = self.runs.get_mut(&id).unwrap();
+        let session = run.record.session_id;
+        let used = usage.map(|(tokens, usd)| (tokens - run.usage, usd - run.usd));
+        if let Some((tokens, usd)) = usage {
+            (run.usage, run.usd) = (tokens, usd);
+        }
+        let holds = matches!(run.place, Place::Dispatched(_) | Place::Running(_));
+        let called = matches!(run.place, Place::Running(_));
+        let reserved = std::mem::take(if holds { &mut run.reserved } else { &mut run.unknown });
+        if !holds && used.is_none_or(|used| used == (0, 0)) {
+            run.unknown = reserved;
+            return;
+        }
+        let model = run.record.fields.model_id.clone();
+        let [provider, of_model] = scopes(&model);
+        if holds && (!called || used.is_none()) {
+            for scope in [&provider, &of_model] {
+                self.move_bucket(RateKind::Requests, scope, 1, now);
+            }
+        }
+        let spent = used.filter(|_| called || !holds).unwrap_or((0, 0));
+        let back = |reserved: u64| i128::from(reserved) - i128::from(spent.0);
+        self.move_bucket(RateKind::Tokens, &provider, back(reserved.provider_tokens), now);
+        self.move_bucket(RateKind::Tokens, &of_model, back(reserved.model_tokens), now);
+        self.charge(session, |budget| {
+            let from = if holds { &mut budget.reserved } else { &mut budget.used };
+            from.0 -= reserved.tokens;
+            from.1 -= reserved.cost_usd.0;
+            budget.used.0 += spent.0;
+            budget.used.1 += spent.1;
+        });
+    }
+
+    pub(super) fn stood_still(&mut self, gap_ms: u64) {
+        self.still_ms += gap_ms as i64;
+    }
+
+    /// Folds an event. A dispatch must be the one that the rules ask for.
+    pub(super) fn fold(&mut self, event: &Event, hints: &Hints, now: Timestamp) {
+        match event {
+            Event::LimitsChanged { limits, .. } => {
+                let old: BTreeMap<_, _> = self
+                    .buckets
+                    .keys()
+                    .map(|(kind, scope)| ((*kind, scope.clone()), self.bucket(*kind, scope, now)))
+                    .collect();
+                self.limits = limits.clone();
+                self.buckets.clear();
+                for (kind, scope) in limits.rates() {
+                    let full = i128::from(limits.rate(kind, &scope).unwrap().capacity) * UNITS;
+                    let units = old.get(&(kind, scope.clone())).copied().flatten().unwrap_or(full).min(full);
+                    self.buckets.insert((kind, scope), (units, now.millis() - self.still_ms));
+                }
+            }
+            Event::BudgetSet { owner, tokens, usd, .. } => {
+                let budget = self.budgets.entry(owner.clone()).or_default();
+                (budget.tokens, budget.usd) = (*tokens, usd.map(|usd| usd.0));
+            }
+            Event::CoolDownChanged { scope, cool_down: Some(cool) } => drop(self.cool.insert(scope.clone(), *cool)),
+            Event::CoolDownChanged { scope, cool_down: None } => drop(self.cool.remove(scope)),
+            Event::SessionCreated { session, .. } => {
+                let (id, fields) = (session.session_id, &session.fields);
+                let model = ModelSession { wp: fields.wp_id.clone(), paused: false, closed: false, window: 0 };
+                self.sessions.insert(id, model);
+                let budget = self.budgets.entry(BudgetOwner::Session(id)).or_default();
+                (budget.tokens, budget.usd) = (fields.budget_tokens, fields.budget_usd.map(|usd| usd.0));
+            }
+            Event::SessionPauseSet { session_id, paused, .. } => {
+                self.sessions.get_mut(session_id).unwrap().paused = *paused;
+            }
+            Event::SessionEndRequested { session_id, .. } => self.sessions.get_mut(session_id).unwrap().closed = true,
+            Event::SessionStateChanged { session_id, status, .. } if status.state.is_terminal() => {
+                self.sessions.get_mut(session_id).unwrap().closed = true;
+            }
+            Event::MessageAppended(message) if message.finish.is_none_or(Finish::in_later_windows) => {
+                let tokens = message.token_count.unwrap_or(message.size.div_ceil(4));
+                self.sessions.get_mut(&message.session_id).unwrap().window += tokens;
+            }
+            Event::RunQueued { run, estimate, .. } => self.queued(run, *estimate, now),
+            Event::RunDispatched { run_id, pool, reserved, .. } => {
+                assert_eq!(self.choose(hints, now), Some(*run_id), "another run had to be dispatched");
+                self.dispatched(*run_id, pool, *reserved, now);
+            }
+            Event::RunReturned { run_id, .. } => {
+                if !matches!(self.runs[run_id].place, Place::Backoff | Place::Delayed) {
+                    self.settle(*run_id, None, now);
+                }
+                let run = self.runs.get_mut(run_id).unwrap();
+                run.decided |= run.goes_on && matches!(run.place, Place::Running(_));
+                run.place = Place::Queued;
+            }
+            Event::RunClaimed { run_id, worker_id, .. } => {
+                let run = self.runs.get_mut(run_id).unwrap();
+                run.place = Place::Running(worker_id.clone());
+                run.claimed = true;
+                run.goes_on &= run.decided;
+                run.decided = false;
+                run.unknown = Reservation::default();
+            }
+            Event::LeaseExpired { run_id, .. } => {
+                let run = self.runs.get_mut(run_id).unwrap();
+                let (session, reserved) = (run.record.session_id, std::mem::take(&mut run.reserved));
+                run.unknown = reserved;
+                self.charge(session, |budget| {
+                    budget.reserved.0 -= reserved.tokens;
+                    budget.reserved.1 -= reserved.cost_usd.0;
+                    budget.used.0 += reserved.tokens;
+                    budget.used.1 += reserved.cost_usd.0;
+                });
+            }
+            Event::RunRetryScheduled { run_id, usage, cost_usd, .. } => {
+                self.settle(*run_id, Some((usage.total(), cost_usd.unwrap_or_default().0)), now);
+                self.runs.get_mut(run_id).unwrap().place = Place::Backoff;
+            }
+            Event::RunParked { run_id, usage, cost_usd, .. } => {
+                self.settle(*run_id, Some((usage.total(), cost_usd.unwrap_or_default().0)), now);
+                self.runs.get_mut(run_id).unwrap().place = Place::Parked;
+            }
+            Event::RunStalled { run_id, .. } => self.runs.get_mut(run_id).unwrap().place = Place::Parked,
+            Event::RunDecided { run_id, decision: decision @ (Decision::Approve | Decision::Retry), .. } => {
+                let run = self.runs.get_mut(run_id).unwrap();
+                run.place = Place::Queued;
+                run.decided = true;
+                run.goes_on = *decision == Decision::Approve;
+            }
+            Event::RunSettled { run, .. } => {
+                let usd = run.status.cost_usd.unwrap_or_default().0;
+                self.settle(run.run_id, Some((run.status.usage.total(), usd)), now);
+                self.runs.remove(&run.run_id);
+                self.giving_way.remove(&run.run_id);
+                self.forget();
+            }
+            _ => {}
+        }
+    }
+
+    fn queued(&mut self, run: &RunRecord, estimate: Estimate, now: Timestamp) {
+        self.orders += 1;
+        let fields = &run.fields;
+        for (known, name) in
+            [(&mut self.owners, owner_of(&fields.fairness_key)), (&mut self.keys, &fields.fairness_key)]
+        {
+            known.entry((fields.lane, fields.priority, name.to_owned())).or_insert_with(|| {
+                self.turns += 1;
+                self.turns
+            });
+        }
+        if fields.on_busy == OnBusy::ReplaceQueued {
+            let waiting = self.runs.values().filter(|other| {
+                let waits = matches!(other.place, Place::Queued | Place::Delayed) && !other.decided;
+                waits && other.record.session_id == run.session_id
+            });
+            self.giving_way.extend(waiting.map(|other| other.record.run_id));
+        }
+        let late = fields.not_before.is_some_and(|at| at > now);
+        let queued = ModelRun {
+            record: run.clone(),
+            place: if late { Place::Delayed } else { Place::Queued },
+            order: self.orders,
+            decided: false,
+            goes_on: false,
+            claimed: false,
+            estimate,
+            reserved: Reservation::default(),
+            unknown: Reservation::default(),
+            usage: 0,
+            usd: 0,
+        };
+        self.runs.insert(run.run_id, queued);
+    }
+
+    fn dispatched(&mut self, id: RunId, pool: &PoolId, reserved: Reservation, now: Timestamp) {
+        let run = &self.runs[&id];
+        let (tokens, usd) = self.estimate(run);
+        let model = run.record.fields.model_id.clone();
+        let [provider, of_model] = scopes(&model);
+        let expected = Reservation {
+            tokens,
+            cost_usd: MicroUsd(usd),
+            provider_tokens: self.needs(RateKind::Tokens, &provider, tokens),
+            model_tokens: self.needs(RateKind::Tokens, &of_model, tokens),
+        };
+        assert_eq!(reserved, expected, "another reservation");
+        let ((lane, priority), key) = (level(run), run.record.fields.fairness_key.clone());
+        let session = run.record.session_id;
+        let start = self.pass.get(&lane).copied().unwrap_or(0).max(self.virtual_time);
+        self.virtual_time = start;
+        self.pass.insert(lane, start + (1 << 24) / self.limits.weight(lane));
+        self.turns += 1;
+        self.owners.insert((lane, priority, owner_of(&key).to_owned()), self.turns);
+        self.keys.insert((lane, priority, key), self.turns);
+        for scope in [&provider, &of_model] {
+            self.move_bucket(RateKind::Requests, scope, -1, now);
+        }
+        self.move_bucket(RateKind::Tokens, &provider, -i128::from(reserved.provider_tokens), now);
+        self.move_bucket(RateKind::Tokens, &of_model, -i128::from(reserved.model_tokens), now);
+        self.charge(session, |budget| {
+            budget.reserved.0 += tokens;
+            budget.reserved.1 += usd;
+        });
+        let run = self.runs.get_mut(&id).unwrap();
+        run.place = Place::Dispatched(pool.clone());
+        run.reserved = reserved;
+    }
+
+    /// Owners and keys without runs lose their place.
+    fn forget(&mut self) {
+        let live: Vec<(Lane, u32, String)> = self
+            .runs
+            .values()
+            .map(|run| (run.record.fields.lane, run.record.fields.priority, run.record.fields.fairness_key.clone()))
+            .collect();
+        self.keys.retain(|key, _| live.contains(key));
+        let owns = |owner: &(Lane, u32, String)| {
+            live.iter().any(|(lane, priority, key)| (*lane, *priority, owner_of(key)) == (owner.0, owner.1, &owner.2))
+        };
+        self.owners.retain(|owner, _| owns(owner));
+    }
+}
