@@ -180,10 +180,11 @@ impl<'a> Admission<'a> {
             let reserved = reservation(estimate, 0, 0);
             return Ok(Chosen { run: id, pool: pool.clone(), reserved });
         }
+        // One that is behind a closed bucket waits for that, and closes no other.
+        if closed.iter().any(|(_, closed)| scopes(model).contains(closed)) {
+            return Err(Held::Otherwise);
+        }
         for (kind, scope, needs) in self.buckets(model, estimate) {
-            if closed.contains(&(kind, scope.clone())) {
-                return Err(Held::Otherwise);
-            }
             let wait_ms = self.state.rates.wait_ms(self.limits, kind, &scope, needs as i64, self.now);
             if wait_ms > 0 {
                 return Err(Held::Bucket(kind, scope, wait_ms));

@@ -208,12 +208,12 @@ impl Model {
                 continue;
             }
             let (tokens, _) = self.estimate(run);
+            if closed.iter().any(|(_, scope)| scopes(model).contains(scope)) {
+                continue;
+            }
             for kind in [RateKind::Requests, RateKind::Tokens] {
                 for scope in scopes(model) {
                     let Some(units) = self.bucket(kind, &scope, now) else { continue };
-                    if closed.contains(&(kind, scope.clone())) {
-                        continue 'heads;
-                    }
                     if units < i128::from(self.needs(kind, &scope, tokens)) * UNITS {
                         closed.push((kind, scope));
                         continue 'heads;
