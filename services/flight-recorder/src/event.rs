@@ -1,10 +1,8 @@
 //! Which public events a frame of the journal has.
 
-use std::borrow::Cow;
-
 use laneway_contract::{
-    Actor, ActorKind, BudgetOwner, Epoch, Event, FlightKind, FlightSource, JobState, MessageRecord, MicroUsd, RunId,
-    RunRecord, ServiceName, SessionCreation, SessionId, SessionState, SessionStatus, Subject, Timestamp,
+    Actor, ActorKind, Epoch, Event, FlightKind, FlightSource, JobState, MessageRecord, MicroUsd, RunId, RunRecord,
+    ServiceName, SessionCreation, SessionId, SessionState, SessionStatus, Subject, Timestamp,
 };
 use laneway_journal::{Body, Frame};
 use serde::Serialize;
@@ -97,7 +95,7 @@ pub fn public_events(frame: &Frame<Event>) -> Vec<PublicEvent<'_>> {
     (0..).zip(drafts).map(place).collect()
 }
 
-/// What an event says in public: nothing, one thing, or two where a session completes or a budget is set.
+/// What an event says in public: nothing, one thing, or more where a session completes or limits change.
 fn drafts(event: &Event) -> Vec<Draft<'_>> {
     match event {
         Event::HashKeyCreated { .. }
@@ -112,10 +110,19 @@ fn drafts(event: &Event) -> Vec<Draft<'_>> {
         | Event::RunReturned { .. }
         | Event::RunStopRequested { .. }
         | Event::ReportTaken { .. } => Vec::new(),
-        Event::LimitsChanged { limits: _, name, from, to, changed_by } => {
-            vec![limit_changed(Cow::Borrowed(name), *from, *to, changed_by)]
+        Event::LimitsChanged { changes, changed_by } => {
+            let changes = changes.iter();
+            changes.map(|change| limit_changed(change.name.to_string(), change.from, change.to, changed_by)).collect()
         }
-        Event::BudgetSet { owner, tokens, usd, changed_by } => budget_set(owner, *tokens, *usd, changed_by),
+        Event::BudgetSet { owner, tokens, usd, tokens_before, usd_before, changed_by } => {
+            let micros = |usd: &Option<MicroUsd>| usd.map(|usd| usd.0);
+            let amounts =
+                [("tokens", *tokens_before, *tokens), ("usd_micros", micros(usd_before), micros(usd))].into_iter();
+            let changed = amounts.filter(|(_, from, to)| from != to);
+            changed
+                .map(|(unit, from, to)| limit_changed(format!("budget:{owner}:{unit}"), from, to, changed_by))
+                .collect()
+        }
         Event::BudgetWarned { owner: _, session_id, budget_type, current_value, threshold_value } => {
             let (session_id, budget_type) = (*session_id, *budget_type);
             let [current_value, threshold_value] =
@@ -218,23 +225,9 @@ fn leader_changed<'a>(epoch: Epoch) -> Draft<'a> {
     Draft { session_id: None, run_id: None, actor: Actor::runtime(), payload }
 }
 
-fn limit_changed<'a>(name: Cow<'a, str>, from: Option<u64>, to: Option<u64>, changed_by: &'a Actor) -> Draft<'a> {
+fn limit_changed(name: String, from: Option<u64>, to: Option<u64>, changed_by: &Actor) -> Draft<'_> {
     let payload = Payload::LimitsChanged { name, from, to, changed_by };
     Draft { session_id: None, run_id: None, actor: changed_by.clone(), payload }
-}
-
-/// Both amounts of a budget are set together. What they were before, the journal does not say.
-fn budget_set<'a>(
-    owner: &BudgetOwner,
-    tokens: Option<u64>,
-    usd: Option<MicroUsd>,
-    changed_by: &'a Actor,
-) -> Vec<Draft<'a>> {
-    let amounts = [("tokens", tokens), ("usd_micros", usd.map(|usd| usd.0))];
-    amounts
-        .into_iter()
-        .map(|(unit, to)| limit_changed(Cow::Owned(format!("budget:{owner}:{unit}")), None, to, changed_by))
-        .collect()
 }
 
 fn session_created(session: &SessionCreation) -> Draft<'_> {

@@ -1,8 +1,6 @@
 //! The payload of each public event. Written in the order of the catalogue and never through a map, so that the bytes do
 //! not depend on how a map orders its keys.
 
-use std::borrow::Cow;
-
 use laneway_contract::{
     Actor, ArtifactId, Backend, BudgetType, Decision, Epoch, ErrorClass, Finish, FlightKind, JobKind, Lane,
     MemoryPolicy, MessageId, MessageRole, MicroUsd, ModelId, RateCause, RunId, ServiceName, SessionId, SessionState,
@@ -138,7 +136,7 @@ pub(crate) enum Payload<'a> {
         reason: &'a str,
     },
     LimitsChanged {
-        name: Cow<'a, str>,
+        name: String,
         from: Option<u64>,
         to: Option<u64>,
         changed_by: &'a Actor,

@@ -76,7 +76,7 @@ impl Scene<'_> {
                 if stop.is_none() {
                     self.hints.give_lease(run_id, epoch, self.now);
                 }
-                Ok(RenewReply { stop: stop.as_ref().map(stop_of) })
+                Ok(RenewReply { stop: stop.as_deref().map(stop_of) })
             }
             Phase::Running { .. }
             | Phase::Delayed { .. }

@@ -20,7 +20,7 @@ async fn set(world: &World, changes: &[(&str, Option<u64>)]) -> Result<LimitsRep
 }
 
 async fn row(world: &World, name: &str) -> Option<LimitRow> {
-    let reply: LimitsReply = world.ask(Endpoint::LimitsGet, &GetLimits {}).await.unwrap();
+    let reply: LimitsReply = world.ask(Endpoint::LimitsGet, &GetLimits::default()).await.unwrap();
     reply.limits.into_iter().find(|row| row.name == name)
 }
 
@@ -90,14 +90,29 @@ async fn limits_are_shown_and_changed_while_runs_go_on() {
     world.submit(&SubmitRun { concurrency_group: Some("free".to_owned()), ..submit("run") }).await;
     claim_next(&mut worker).await;
     let at = |name: &str, value, used, reserve| {
-        Some(LimitRow { name: name.to_owned(), value, used, reserve: Some(reserve), level: None })
+        Some(LimitRow { name: name.to_owned(), value: Some(value), used, reserve: Some(reserve), level: None })
     };
     assert_eq!(row(&world, "global").await, at("global", 8, Some(1), 2));
     assert_eq!(row(&world, "per_provider").await, at("per_provider", 4, None, 1));
     // In use, with the limit of every provider and model.
     assert_eq!(row(&world, "provider:echo").await, at("provider:echo", 4, Some(1), 1));
     assert_eq!(row(&world, "model:echo/default").await, at("model:echo/default", 2, Some(1), 0));
-    assert_eq!(row(&world, "group:free").await, None, "a group without a limit has no number");
+    let free = LimitRow { name: "group:free".to_owned(), value: None, used: Some(1), reserve: None, level: None };
+    assert_eq!(row(&world, "group:free").await, Some(free), "a group without a limit has no number");
+    // Page by page the same.
+    let (mut names, mut cursor) = (Vec::new(), None);
+    loop {
+        let request = GetLimits { limit: Some(2), cursor };
+        let page: LimitsReply = world.ask(Endpoint::LimitsGet, &request).await.unwrap();
+        assert!(page.limits.len() <= 2);
+        names.extend(page.limits.into_iter().map(|row| row.name));
+        cursor = page.cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    let all = ["global", "group:free", "model:echo/default", "per_model", "per_provider", "provider:echo"];
+    assert_eq!(names, all);
 
     let changed = [
         ("global", Some(0)),
@@ -111,10 +126,12 @@ async fn limits_are_shown_and_changed_while_runs_go_on() {
     assert_eq!(of("global"), at("global", 0, Some(1), 0), "lowering kills nothing");
     assert_eq!(of("group:nightly"), at("group:nightly", 4, Some(0), 1));
     let rate = of("tokens_per_minute:model:echo/default").unwrap();
-    assert_eq!((rate.value, rate.level, rate.used), (600, Some(700), None));
-    assert_eq!(of("weight:BACKGROUND").unwrap().value, 2);
-    let names: Vec<_> = reply.limits.iter().map(|row| &row.name).collect();
-    assert!(names.is_sorted());
+    assert_eq!((rate.value, rate.level, rate.used), (Some(600), Some(700), None));
+    assert_eq!(of("weight:BACKGROUND").unwrap().value, Some(2));
+    let names: Vec<_> = reply.limits.iter().map(|row| row.name.as_str()).collect();
+    let mut expected = changed.map(|(name, _)| name);
+    expected.sort_unstable();
+    assert_eq!(names, expected, "what was changed, by name");
     let back: Vec<_> = changed.iter().map(|(name, _)| (*name, None)).collect();
     set(&world, &back).await.unwrap();
     assert_eq!(world.status().await.limits, Limits::default());
@@ -126,6 +143,14 @@ async fn limits_are_shown_and_changed_while_runs_go_on() {
         (ErrorCode::BadRequest, &serde_json::json!("changes.weight:PRIMARY"))
     );
     assert_eq!(world.status().await.limits.global, 8);
+    for n in 0..10 {
+        let names: Vec<_> = (0..100).map(|m| format!("group:g{n}-{m}")).collect();
+        let many: Vec<_> = names.iter().map(|name| (name.as_str(), Some(1))).collect();
+        let result = set(&world, &many).await;
+        // With the three that always are, the tenth hundred is too many.
+        assert_eq!(result.map_err(|error| error.code).err(), (n == 9).then_some(ErrorCode::BadRequest));
+    }
+    assert_eq!(world.status().await.limits.groups.len(), 900);
     let error = set(&world, &[("secret words", Some(1))]).await.unwrap_err();
     assert!(error.code == ErrorCode::BadRequest && !error.to_string().contains("secret words"), "{error}");
     let unknown = serde_json::json!({"changes": {"global": 1}, "actor": actor(), "force": true});

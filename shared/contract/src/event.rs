@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ArtifactId, Epoch, HashKey, MessageId, ModelId, PoolId, RunId, SessionId, WorkerId};
-use crate::limits::{Limits, Scope};
+use crate::limits::{LimitChange, Limits, Scope};
 use crate::message::{Artifact, MessageRecord};
 use crate::money::MicroUsd;
 use crate::run::{Estimate, Reservation, RunError, RunRecord, Usage};
@@ -25,17 +25,11 @@ pub enum Event {
         /// The key.
         key: HashKey,
     },
-    /// The concurrency limits are these from now on.
+    /// Limits differ from now on, all of them together.
     LimitsChanged {
-        /// All limits.
-        limits: Limits,
-        /// The limit that differs, by its name; one event for each.
-        name: String,
-        /// What it was; null when it was not set.
-        from: Option<u64>,
-        /// What it is; null when it is no longer set.
-        to: Option<u64>,
-        /// Who changed it.
+        /// Each that differs, by name.
+        changes: Vec<LimitChange>,
+        /// Who changed them.
         changed_by: Actor,
     },
     /// The configuration of a process was put into force, so that it is not again before it has changed.
@@ -51,6 +45,10 @@ pub enum Event {
         tokens: Option<u64>,
         /// US dollars; null when they are not bounded.
         usd: Option<MicroUsd>,
+        /// What `tokens` was.
+        tokens_before: Option<u64>,
+        /// What `usd` was.
+        usd_before: Option<MicroUsd>,
         /// Who asked.
         changed_by: Actor,
     },

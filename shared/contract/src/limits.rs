@@ -39,6 +39,8 @@ const _: () = assert!(3 * RENEW_MS < WORKER_BOUND_MS && WORKER_BOUND_MS < ATTEMP
 const _: () = assert!(ATTEMPT_LEASE_MS >= 2 * (LEADER_LEASE_MS + NATS_ELECTION_MS + 1_000));
 const _: () = assert!(2 * ANNOUNCE_MS < ANNOUNCE_VALID_MS);
 
+/// The most limits that can be set: all of them fit into one event.
+pub const MAX_LIMITS: usize = 1_000;
 /// The largest number that a limit can have.
 pub const MAX_LIMIT: u64 = 1_000_000_000_000;
 /// The largest weight of a lane.
@@ -292,13 +294,18 @@ impl Limits {
 
     /// What is wrong with the numbers, if anything is.
     pub fn check(&self) -> Result<(), String> {
-        self.by_name().iter().try_for_each(|(name, value)| name.check(*value))
+        let all = self.by_name();
+        if all.len() > MAX_LIMITS {
+            return Err(format!("{} limits are set, and {MAX_LIMITS} is the most: take some away", all.len()));
+        }
+        all.iter().try_for_each(|(name, value)| name.check(*value))
     }
 }
 
 /// The name of one limit, as `global`, `provider:openai`, `model:openai/gpt-5`, `group:nightly`,
 /// `tokens_per_minute:model:openai/gpt-5` or `weight:PRIMARY`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum LimitName {
     /// Runs that hold a slot, in all.
     Global,
@@ -320,6 +327,31 @@ pub enum LimitName {
     TokensBurst(Scope),
     /// The share of a lane.
     Weight(Lane),
+}
+
+/// A limit that differs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitChange {
+    /// Which.
+    pub name: LimitName,
+    /// What it was; null when it was not set.
+    pub from: Option<u64>,
+    /// What it is; null when it is no longer set.
+    pub to: Option<u64>,
+}
+
+impl TryFrom<String> for LimitName {
+    type Error = InvalidId;
+
+    fn try_from(raw: String) -> Result<Self, InvalidId> {
+        Self::parse(&raw)
+    }
+}
+
+impl From<LimitName> for String {
+    fn from(name: LimitName) -> Self {
+        name.to_string()
+    }
 }
 
 impl LimitName {

@@ -227,9 +227,9 @@ pub struct RunStatus {
     /// The artifact of the last answer.
     pub output_artifact_id: Option<ArtifactId>,
     /// Why it failed, or why its last attempt did.
-    pub error: Option<RunError>,
+    pub error: Option<Box<RunError>>,
     /// What became of a cancel.
-    pub cancel: Option<CancelReceipt>,
+    pub cancel: Option<Box<CancelReceipt>>,
     /// The worker of the last attempt.
     pub worker_id: Option<WorkerId>,
     /// The run that this one tries again.

@@ -322,7 +322,7 @@ impl<'a> Admission<'a> {
         if self.limits.rate(kind, of).is_none() {
             return 0;
         }
-        let calls = self.state.runs.values().filter(|run| scopes(&run.record.fields.model_id).contains(of));
+        let calls = self.state.live_runs(None).filter(|run| scopes(&run.record.fields.model_id).contains(of));
         let taken = calls.map(|run| match (kind, of) {
             (RateKind::Requests, _) => u64::from(run.holds_slot()),
             (RateKind::Tokens, Scope::Provider(_)) => run.reserved.provider_tokens + run.unknown.provider_tokens,

@@ -1,16 +1,14 @@
 //! The fold: one event after the other, deciding nothing.
 
 use laneway_contract::{
-    BudgetOwner, CoolDown, Event, MessageRecord, MessageRole, Reservation, RunId, RunRecord, Scope, SessionId,
-    StopCause, Timestamp, Usage,
+    CoolDown, Event, MessageRecord, MessageRole, Reservation, RunId, RunRecord, Scope, SessionId, StopCause, Timestamp,
 };
 
-use crate::admit::{bit, scopes};
-use crate::budget::{Account, Amount};
+use crate::admit::bit;
 use crate::decide::receipt;
-use crate::queue::{ClassName, Head};
+use crate::queue::ClassName;
 use crate::run::{EndedRun, Phase, Requeued, Run};
-use crate::session::{AppendKey, Seat, Session, Spot};
+use crate::session::{AppendKey, Seat, Session};
 use crate::state::{State, tokens_of};
 
 impl State {
@@ -18,10 +16,14 @@ impl State {
     pub fn apply(&mut self, event: &Event, at: Timestamp) {
         match event {
             Event::HashKeyCreated { key } => self.hash_key = Some(key.clone()),
-            Event::LimitsChanged { limits, .. } => {
-                self.rates.relimit(&self.limits, limits, at);
-                self.limits = limits.clone();
-                self.slots.relimit(limits);
+            Event::LimitsChanged { changes, .. } => {
+                let mut limits = self.limits.clone();
+                for change in changes {
+                    limits.set(change.name.clone(), change.to);
+                }
+                self.rates.relimit(&self.limits, &limits, at);
+                self.slots.relimit(&limits);
+                self.limits = limits;
                 self.quiet = false;
             }
             Event::LimitsConfigured { limits } => self.configured = Some(limits.clone()),
@@ -172,10 +174,10 @@ impl State {
             }
             Event::RunStopRequested { run_id, cause, .. } => self.change_run(*run_id, |run| {
                 if let StopCause::Cancel { by, reason } = cause {
-                    run.record.status.cancel = Some(receipt(by, reason, at));
+                    run.record.status.cancel = Some(Box::new(receipt(by, reason, at)));
                 }
                 if let Phase::Running { stop, .. } = &mut run.phase {
-                    *stop = Some(cause.clone());
+                    *stop = Some(Box::new(cause.clone()));
                 }
             }),
             Event::ReportTaken { run_id, report_no, .. } => {
@@ -193,7 +195,7 @@ impl State {
                 self.change_run(*run_id, |run| {
                     run.reports = *reports;
                     run.phase = Phase::Backoff { until: *not_before };
-                    run.record.status.error = Some(error.clone());
+                    run.record.status.error = Some(Box::new(error.clone()));
                     run.record.status.usage = *usage;
                     run.record.status.cost_usd = *cost_usd;
                 });
@@ -253,6 +255,7 @@ impl State {
         }
         self.digests.touch_turn(turn, self.turns.owner(turn).0);
         self.runs.insert(id, run);
+        self.live_runs.insert(id);
         let replaces = fields.on_busy == laneway_contract::OnBusy::ReplaceQueued;
         let order = self.last_order;
         self.change_session(record.session_id, |session| {
@@ -270,6 +273,7 @@ impl State {
         self.used(id, &record.status.usage, record.status.cost_usd, at);
         self.unindex_run(id);
         let Some(run) = self.runs.remove(&id) else { return };
+        self.live_runs.remove(&id);
         let (owner, _) = self.turns.owner(run.turn);
         self.digests.touch_turn(run.turn, owner);
         self.turns.leave(run.turn);
@@ -332,207 +336,6 @@ impl State {
         self.queues.serve(run.record.fields.priority, run.turn, &mut self.turns);
         self.digests.touch_turn(run.turn, self.turns.owner(run.turn).0);
     }
-
-    fn take_reservation(&mut self, id: RunId, reserved: Reservation, at: Timestamp) {
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        run.reserved = reserved;
-        let (session, scopes) = (run.record.session_id, scopes(&run.record.fields.model_id));
-        if self.limits.has_rates() {
-            self.rates.reserve(&self.limits, scopes, &reserved, at);
-        }
-        self.change_accounts(session, |account| account.reserve(amount(&reserved)));
-    }
-
-    /// What a run has reserved comes back: none of it was used, or as many tokens and as much money.
-    fn release(&mut self, id: RunId, used: Option<Amount>, at: Timestamp) {
-        let Some(run) = self.runs.get_mut(&id).filter(|run| run.holds_slot()) else { return };
-        let reserved = std::mem::take(&mut run.reserved);
-        let (session, scopes) = (run.record.session_id, scopes(&run.record.fields.model_id));
-        if self.limits.has_rates() {
-            self.rates.settle(&self.limits, scopes, &reserved, used.map(|used| used.tokens), at);
-        }
-        self.change_accounts(session, |account| account.settle(amount(&reserved), used.unwrap_or_default()));
-    }
-
-    /// The totals of a run are these: what the attempt has used is their growth.
-    fn used(&mut self, id: RunId, usage: &Usage, cost: Option<laneway_contract::MicroUsd>, at: Timestamp) {
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        let status = &run.record.status;
-        let used = Amount {
-            tokens: usage.total().saturating_sub(status.usage.total()),
-            usd: cost.unwrap_or_default().0.saturating_sub(status.cost_usd.unwrap_or_default().0),
-        };
-        match run.phase {
-            Phase::Running { .. } => self.release(id, Some(used), at),
-            Phase::Dispatched { .. } => self.release(id, None, at),
-            // A late report says what the lost attempt has really used.
-            Phase::Delayed { .. } | Phase::Queued | Phase::Backoff { .. } | Phase::Stalled | Phase::AwaitingUser
-                if used != Amount::default() =>
-            {
-                let unknown = std::mem::take(&mut run.unknown);
-                let (session, scopes) = (run.record.session_id, scopes(&run.record.fields.model_id));
-                if self.limits.has_rates() {
-                    self.rates.settle(&self.limits, scopes, &unknown, Some(used.tokens), at);
-                }
-                self.change_accounts(session, |account| account.correct(amount(&unknown), used));
-            }
-            Phase::Delayed { .. } | Phase::Queued | Phase::Backoff { .. } | Phase::Stalled | Phase::AwaitingUser => {}
-        }
-    }
-
-    /// The worker of an attempt is lost: what it had reserved counts as used, since nobody knows.
-    fn lose(&mut self, id: RunId) {
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        let reserved = std::mem::take(&mut run.reserved);
-        run.unknown = reserved;
-        let session = run.record.session_id;
-        self.change_accounts(session, |account| account.settle(amount(&reserved), amount(&reserved)));
-    }
-
-    /// Changes the budget of a session and of its work packet.
-    fn change_accounts(&mut self, id: SessionId, change: impl Fn(&mut Account)) {
-        let packet = self.sessions.get(&id).and_then(|session| session.creation.fields.wp_id.clone());
-        self.change_session(id, |session| change(&mut session.budget));
-        if let Some(packet) = packet {
-            self.change_account(&BudgetOwner::WorkPacket(packet), change);
-        }
-    }
-
-    /// Changes one budget, and looks again at the heads that it can hold.
-    fn change_account(&mut self, owner: &BudgetOwner, change: impl FnOnce(&mut Account)) {
-        match owner {
-            BudgetOwner::Session(id) => self.change_session(*id, |session| change(&mut session.budget)),
-            BudgetOwner::WorkPacket(id) => {
-                let packet = self.work_packets.entry(id.clone()).or_default();
-                let before = packet.account.left();
-                change(&mut packet.account);
-                let concerned = packet.between(before, packet.account.left());
-                self.digests.touch_work_packet(id);
-                for session in concerned {
-                    self.reseat(session);
-                }
-            }
-        }
-    }
-
-    /// Changes a run, keeping every index in step.
-    fn change_run(&mut self, id: RunId, change: impl FnOnce(&mut Run)) {
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        let before = Footprint::of(run);
-        let class = self.queues.class(run.class);
-        self.slots.count(run, class, false);
-        change(run);
-        run.record.status.state = run.state();
-        self.slots.count(run, class, true);
-        let (session, after) = (run.record.session_id, Footprint::of(run));
-        // Also a claim: a worker that executes more than its slots takes a dispatch off its pool and no slot.
-        self.quiet &= !before.holds;
-        self.digests.touch_run(id);
-        self.move_run(id, session, Some(before), Some(after));
-    }
-
-    fn index_run(&mut self, id: RunId) {
-        let Some(run) = self.runs.get(&id) else { return };
-        self.slots.count(run, self.queues.class(run.class), true);
-        self.digests.touch_run(id);
-        self.move_run(id, run.record.session_id, None, Some(Footprint::of(run)));
-    }
-
-    fn unindex_run(&mut self, id: RunId) {
-        let Some(run) = self.runs.get(&id) else { return };
-        self.slots.count(run, self.queues.class(run.class), false);
-        self.quiet = false;
-        self.move_run(id, run.record.session_id, Some(Footprint::of(run)), None);
-    }
-
-    /// Moves a run in the indexes from where it was to where it is.
-    fn move_run(&mut self, id: RunId, session: SessionId, before: Option<Footprint>, after: Option<Footprint>) {
-        if before == after {
-            return;
-        }
-        if let Some(before) = before {
-            if before.holds {
-                self.holding.remove(&id);
-            }
-            if let Some(due) = before.due {
-                self.due.remove(&(due, id));
-            }
-            if before.spot != Spot::Current {
-                self.queues.count(before.lane, false);
-            }
-            if let Spot::Queue(..) = before.spot {
-                self.turns.wait(before.turn, before.place, false);
-            }
-        }
-        if let Some(after) = after {
-            if after.holds {
-                self.holding.insert(id);
-            }
-            if let Some(due) = after.due {
-                self.due.insert((due, id));
-            }
-            if after.spot != Spot::Current {
-                self.queues.count(after.lane, true);
-            }
-            if let Spot::Queue(..) = after.spot {
-                self.turns.wait(after.turn, after.place, true);
-            }
-        }
-        let spots = (before.map(|before| before.spot), after.map(|after| after.spot));
-        if spots.0 != spots.1 {
-            self.change_session(session, |session| session.move_run(id, spots.0, spots.1));
-        }
-    }
-
-    /// Changes a session, keeping its head in the queues in step.
-    fn change_session(&mut self, id: SessionId, change: impl FnOnce(&mut Session)) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        change(session);
-        self.digests.touch_session(id);
-        self.reseat(id);
-    }
-
-    /// Puts the head of a session where it belongs: into its class, when the budgets have room for it.
-    fn reseat(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.get(&id) else { return };
-        let head = session.head();
-        let bounded = session.creation.fields.wp_id.is_some() || session.budget.is_bounded();
-        if !bounded && head == session.seated.map(|(_, run)| run) {
-            return;
-        }
-        let head = head.and_then(|run| self.runs.get(&run));
-        let head = head.map(|run| {
-            let place =
-                Head { class: run.class, priority: run.record.fields.priority, key: run.turn, place: run.place() };
-            (place, run.record.run_id, self.estimate(run, session))
-        });
-        let seated = head.filter(|(.., estimate)| self.affords(session, *estimate));
-        let seated = seated.map(|(place, run, _)| (place, run));
-        let indexed = head.map(|(.., estimate)| estimate).filter(|_| session.creation.fields.wp_id.is_some());
-        if seated.map(|(_, run)| run) == session.seated.map(|(_, run)| run) && indexed == session.indexed {
-            return;
-        }
-        let packet = session.creation.fields.wp_id.clone();
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        let before = std::mem::replace(&mut session.seated, seated);
-        let indexed_before = std::mem::replace(&mut session.indexed, indexed);
-        if let Some((head, _)) = before {
-            self.queues.remove(head, &mut self.turns);
-        }
-        if let Some((head, run)) = seated {
-            self.queues.insert(head, run, &mut self.turns);
-            self.quiet = false;
-        }
-        if let Some(packet) = packet {
-            let packet = self.work_packets.entry(packet).or_default();
-            if let Some(estimate) = indexed_before {
-                packet.remove(estimate, id);
-            }
-            if let Some(estimate) = indexed {
-                packet.insert(estimate, id);
-            }
-        }
-    }
 }
 
 fn claimed(run: &mut Run, event: &Event, at: Timestamp) {
@@ -570,48 +373,4 @@ fn decided(run: &mut Run, decision: laneway_contract::Decision) {
     if decision == Decision::Retry {
         run.record.status.approval_id = None;
     }
-}
-
-/// Where a run is in the indexes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Footprint {
-    holds: bool,
-    due: Option<Timestamp>,
-    lane: laneway_contract::Lane,
-    turn: crate::turns::KeyId,
-    place: crate::queue::Place,
-    spot: Spot,
-}
-
-impl Footprint {
-    fn of(run: &Run) -> Self {
-        let spot = match run.phase {
-            Phase::Queued => Spot::Queue(run.seat()),
-            Phase::Delayed { .. } => Spot::Delayed(run.order),
-            Phase::Dispatched { .. }
-            | Phase::Running { .. }
-            | Phase::Backoff { .. }
-            | Phase::Stalled
-            | Phase::AwaitingUser => Spot::Current,
-        };
-        let lane = run.record.fields.lane;
-        Self { holds: run.holds_slot(), due: run.due(), lane, turn: run.turn, place: run.place(), spot }
-    }
-}
-
-impl Run {
-    /// Its place in the queue of its session.
-    fn seat(&self) -> Seat {
-        if self.decided.is_some() {
-            Seat::Decided(self.order)
-        } else if self.record.fields.on_busy == laneway_contract::OnBusy::Interrupt {
-            Seat::Front(u64::MAX - self.order)
-        } else {
-            Seat::Behind(self.order)
-        }
-    }
-}
-
-fn amount(reserved: &Reservation) -> Amount {
-    Amount { tokens: reserved.tokens, usd: reserved.cost_usd.0 }
 }

@@ -1,6 +1,6 @@
 //! The digest of the state: a hash of each record, summed up, so that only changed records are hashed again.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use laneway_contract::{RunId, SessionId};
 use serde::Serialize;
@@ -8,18 +8,18 @@ use serde::Serialize;
 use crate::state::State;
 use crate::turns::{KeyId, OwnerId};
 
-/// Hashes of records, and which of them are out of date.
+/// Hashes of records, without those that are out of date.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Digests {
-    records: BTreeMap<Key, u128>,
+    /// Only summed up, so in any order.
+    records: HashMap<Key, Option<u128>>,
+    /// Of the hashes that are there.
     sum: u128,
-    /// May name one more than once.
+    /// Whose hash is not there, each once.
     touched: Vec<Key>,
-    /// How many are let grow before they are told apart.
-    bound: usize,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Key {
     Session(SessionId),
     Run(RunId),
@@ -47,27 +47,23 @@ impl Digests {
     }
 
     fn touch(&mut self, key: Key) {
-        if self.touched.last() == Some(&key) {
+        let before = self.records.get_mut(&key).map(Option::take);
+        if let Some(None) = before {
             return;
         }
-        self.touched.push(key);
-        if self.touched.len() > self.bound {
-            self.tell_apart();
-            self.bound = 2 * self.touched.len() + 1_024;
+        self.sum = self.sum.wrapping_sub(before.flatten().unwrap_or(0));
+        if before.is_none() {
+            self.records.insert(key.clone(), None);
         }
-    }
-
-    fn tell_apart(&mut self) {
-        self.touched.sort_unstable();
-        self.touched.dedup();
+        self.touched.push(key);
     }
 
     fn set(&mut self, key: Key, hash: Option<u128>) {
-        let before = match hash {
-            Some(hash) => self.records.insert(key, hash),
+        self.sum = self.sum.wrapping_add(hash.unwrap_or(0));
+        match hash {
+            Some(_) => self.records.insert(key, hash),
             None => self.records.remove(&key),
         };
-        self.sum = self.sum.wrapping_sub(before.unwrap_or(0)).wrapping_add(hash.unwrap_or(0));
     }
 }
 
@@ -75,7 +71,6 @@ impl State {
     /// The digest of the state; equal states have equal digests. Costs as much as has changed since the last call.
     pub fn digest(&mut self) -> u128 {
         let mut digests = std::mem::take(&mut self.digests);
-        digests.tell_apart();
         for key in std::mem::take(&mut digests.touched) {
             let hash = self.hash_record(&key);
             digests.set(key, hash);

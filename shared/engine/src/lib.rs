@@ -3,9 +3,10 @@
 //! Pure: a command, hints and a time go in, events come out; [`State::apply`] folds events and decides nothing. No
 //! clock, no randomness, no I/O, no text of a caller or a model.
 //!
-//! Invariant: folding the same events gives the same state (`tests::replay`).
-//! Invariant: a limit is never exceeded, and a session executes one run at a time (`tests::random_walk`).
+//! Invariant: folding the same events gives the same state (`tests::simulation::replay`).
+//! Invariant: a limit is never exceeded, and a session executes one run at a time (`tests::simulation`).
 
+mod accounts;
 mod admit;
 mod apply;
 mod budget;
@@ -14,6 +15,7 @@ mod decide;
 mod digest;
 mod explain;
 mod hints;
+mod index;
 mod queue;
 mod rates;
 mod run;
@@ -22,6 +24,7 @@ mod session;
 mod slab;
 mod slots;
 mod state;
+mod table;
 mod turn;
 mod turns;
 mod weight;

@@ -31,6 +31,8 @@ pub(crate) struct Class {
     live: u32,
     /// Heads by priority, then by whose turn it is.
     levels: BTreeMap<u32, Owners>,
+    /// The first of them, since every choice looks at it.
+    first: Option<(Rank, RunId)>,
 }
 
 /// By the owner's last turn.
@@ -47,7 +49,11 @@ pub(crate) type Rank = (u32, u64, u64, Place);
 
 impl Class {
     /// The head that goes first.
-    pub(crate) fn first(&self) -> Option<(Rank, RunId)> {
+    pub(crate) const fn first(&self) -> Option<(Rank, RunId)> {
+        self.first
+    }
+
+    fn find_first(&self) -> Option<(Rank, RunId)> {
         let (priority, owners) = self.levels.first_key_value()?;
         let ((owner, _), keys) = owners.first_key_value()?;
         let ((key, _), heads) = keys.first_key_value()?;
@@ -79,6 +85,7 @@ impl Queues {
             name: name.clone(),
             live: 1,
             levels: BTreeMap::new(),
+            first: None,
         };
         let id = self.classes.insert(class);
         self.by_name.insert(name, id);
@@ -110,8 +117,13 @@ impl Queues {
     pub(crate) fn insert(&mut self, head: Head, run: RunId, turns: &mut Turns) {
         let (owner_id, owner) = turns.owner(head.key);
         let (owner_at, key_at) = ((owner.served, owner_id), (turns.key(head.key).served, head.key));
-        let owners = self.classes[head.class].levels.entry(head.priority).or_default();
+        let class = &mut self.classes[head.class];
+        let owners = class.levels.entry(head.priority).or_default();
         owners.entry(owner_at).or_default().entry(key_at).or_default().insert(head.place, run);
+        let rank = (head.priority, owner.served, turns.key(head.key).served, head.place);
+        if class.first.is_none_or(|(first, _)| rank < first) {
+            class.first = Some((rank, run));
+        }
         turns.count_head(owner_id, head.class, true);
     }
 
@@ -119,7 +131,8 @@ impl Queues {
     pub(crate) fn remove(&mut self, head: Head, turns: &mut Turns) {
         let (owner_id, owner) = turns.owner(head.key);
         let (owner_at, key_at) = ((owner.served, owner_id), (turns.key(head.key).served, head.key));
-        let levels = &mut self.classes[head.class].levels;
+        let class = &mut self.classes[head.class];
+        let levels = &mut class.levels;
         let Some(owners) = levels.get_mut(&head.priority) else { return };
         let Some(keys) = owners.get_mut(&owner_at) else { return };
         let Some(heads) = keys.get_mut(&key_at) else { return };
@@ -133,6 +146,7 @@ impl Queues {
                 }
             }
         }
+        class.first = class.find_first();
         turns.count_head(owner_id, head.class, false);
     }
 
@@ -145,12 +159,14 @@ impl Queues {
         let owner_after = (turns.owner(key).1.served, owner_id);
         let key_after = (turns.key(key).served, key);
         for class in classes {
-            let Some(owners) = self.classes[class].levels.get_mut(&priority) else { continue };
+            let class = &mut self.classes[class];
+            let Some(owners) = class.levels.get_mut(&priority) else { continue };
             let Some(mut keys) = owners.remove(&owner_before) else { continue };
             if let Some(heads) = keys.remove(&key_before) {
                 keys.insert(key_after, heads);
             }
             owners.insert(owner_after, keys);
+            class.first = class.find_first();
         }
     }
 

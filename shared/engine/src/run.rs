@@ -35,7 +35,7 @@ pub enum Phase {
         /// When the attempt's time is over.
         stop_at: Timestamp,
         /// Set once it is to stop.
-        stop: Option<StopCause>,
+        stop: Option<Box<StopCause>>,
     },
     /// Waits before its next attempt; its session stays serialised.
     Backoff {

@@ -94,26 +94,26 @@ fn expire(run: &Run, now: Timestamp) -> Vec<Event> {
     let Phase::Running { worker_id, stop, .. } = &run.phase else { return Vec::new() };
     let (run_id, session_id) = (run.record.run_id, run.record.session_id);
     let status = &run.record.status;
-    let error = match stop {
+    let error = match stop.as_deref() {
         Some(StopCause::Timeout) => timeout_error(),
         Some(StopCause::Deadline) => deadline_error(),
         Some(StopCause::Cancel { .. }) | None => lost_error(),
     };
-    let (action, then) = match stop {
-        Some(StopCause::Cancel { .. }) => ("cancel", vec![settle(run, JobState::Cancelled, now)]),
+    let (action, then) = match stop.as_deref() {
+        Some(StopCause::Cancel { .. }) => ("cancel", vec![settle(run.clone(), JobState::Cancelled, now)]),
         _ if run.lost + 1 >= POISON_AFTER => {
             let mut poisoned = run.clone();
-            poisoned.record.status.error = Some(error);
-            ("poison", vec![settle(&poisoned, JobState::Poisoned, now)])
+            poisoned.record.status.error = Some(Box::new(error));
+            ("poison", vec![settle(poisoned, JobState::Poisoned, now)])
         }
         // What its tools have done is not known, so it is not done again by itself.
-        _ if run.called_tool && !matches!(stop, Some(StopCause::Deadline)) => {
+        _ if run.called_tool && !matches!(stop.as_deref(), Some(StopCause::Deadline)) => {
             let pending_tool_call_ids = status.pending_tool_call_ids.clone();
             let stalled = Event::RunStalled { run_id, session_id, attempt: status.attempt, pending_tool_call_ids };
             ("stall", vec![stalled])
         }
         _ => {
-            let then = end_or_retry(run, error, now);
+            let then = end_or_retry(run.clone(), error, now);
             let fails = then.iter().any(|event| matches!(event, Event::RunSettled { .. }));
             (if fails { "fail" } else { "retry" }, then)
         }
@@ -146,8 +146,8 @@ fn overdue(run: &Run, now: Timestamp) -> Event {
         return Event::RunReturned { run_id, session_id, dispatch_no: run.dispatch_no, reports: run.reports };
     };
     let mut failed = run.clone();
-    failed.record.status.error = Some(error);
-    settle(&failed, JobState::Failed, now)
+    failed.record.status.error = Some(Box::new(error));
+    settle(failed, JobState::Failed, now)
 }
 
 fn error(code: &str, message: &str, class: ErrorClass, retryable: bool) -> RunError {

@@ -15,6 +15,7 @@ use crate::rates::Rates;
 use crate::run::{EndedRun, Phase, Run};
 use crate::session::Session;
 use crate::slots::Slots;
+use crate::table::Table;
 use crate::turns::Turns;
 
 /// Sessions, runs and limits. Changed by [`State::apply`] and [`State::stood_still`] alone.
@@ -23,9 +24,9 @@ pub struct State {
     pub(crate) hash_key: Option<HashKey>,
     pub(crate) limits: Limits,
     pub(crate) configured: Option<Limits>,
-    pub(crate) sessions: BTreeMap<SessionId, Session>,
-    pub(crate) runs: BTreeMap<RunId, Run>,
-    pub(crate) ended: BTreeMap<RunId, EndedRun>,
+    pub(crate) sessions: Table<SessionId, Session>,
+    pub(crate) runs: Table<RunId, Run>,
+    pub(crate) ended: Table<RunId, EndedRun>,
     pub(crate) work_packets: WorkPackets,
     pub(crate) rates: Rates,
     pub(crate) cool_downs: BTreeMap<Scope, CoolDown>,
@@ -35,6 +36,7 @@ pub struct State {
     pub(crate) last_order: u64,
     // Indexes: worked out from the above, so no part of the digest.
     pub(crate) live_sessions: BTreeSet<SessionId>,
+    pub(crate) live_runs: BTreeSet<RunId>,
     pub(crate) ending_sessions: BTreeSet<SessionId>,
     pub(crate) replacing_sessions: BTreeSet<SessionId>,
     pub(crate) by_token: BTreeMap<String, BTreeSet<RunId>>,
@@ -95,7 +97,7 @@ impl State {
     pub fn live_runs(&self, before: Option<RunId>) -> impl Iterator<Item = &Run> {
         use std::ops::Bound;
         let to = before.map_or(Bound::Unbounded, Bound::Excluded);
-        self.runs.range((Bound::Unbounded, to)).rev().map(|(_, run)| run)
+        self.live_runs.range((Bound::Unbounded, to)).rev().filter_map(|id| self.runs.get(id))
     }
 
     /// What is remembered of an ended run.

@@ -23,13 +23,19 @@ pub struct Decided {
 impl State {
     /// Decides a command, applies the events, and goes on with all that follows from them. An error has changed nothing.
     pub fn turn(&mut self, command: &Command, hints: &Hints, now: Timestamp) -> Result<Decided, ApiError> {
-        let mut outcome = Decided { events: self.decide(command, now)?, more: false };
+        let decided = self.decide(command, now)?;
+        Ok(self.carry_out(decided, hints, now))
+    }
+
+    /// Applies what [`State::decide`] has just said, and goes on with all that follows from it.
+    pub fn carry_out(&mut self, decided: Vec<Event>, hints: &Hints, now: Timestamp) -> Decided {
+        let mut outcome = Decided { events: decided, more: false };
         self.take(&outcome.events, now);
         let changes = self.state_changes(&outcome.events, now);
         self.take(&changes, now);
         outcome.events.extend(changes);
         self.follow_up(&mut outcome, hints, now);
-        Ok(outcome)
+        outcome
     }
 
     /// Does what time, announcements and freed limits make due.

@@ -9,15 +9,17 @@ pub(crate) const MAX_TURN_BYTES: usize = 256 * 1024;
 /// The most bytes of one step that concerns many runs; a single event may be larger.
 const MAX_STEP_BYTES: usize = 128 * 1024;
 
+/// The most bytes of a limit with its name.
+const LIMIT_BYTES: usize = 320;
+
 /// Not fewer bytes than the event takes in a frame.
 pub(crate) fn weight(event: &Event) -> usize {
     match event {
         Event::ArtifactStored(artifact) => 512 + artifact.bytes.len(),
         Event::RunQueued { run, .. } | Event::RunSettled { run, .. } => run_weight(run),
         Event::MessageAppended(message) => 1_024 + 40 * message.attachments.len(),
-        Event::LimitsChanged { limits, .. } | Event::LimitsConfigured { limits } => {
-            1_024 + 512 * limits.by_name().len()
-        }
+        Event::LimitsChanged { changes, .. } => 1_024 + LIMIT_BYTES * changes.len(),
+        Event::LimitsConfigured { limits } => 1_024 + LIMIT_BYTES * limits.by_name().len(),
         Event::RunStalled { pending_tool_call_ids, .. } => {
             1_024 + pending_tool_call_ids.iter().map(|id| 8 + id.len()).sum::<usize>()
         }

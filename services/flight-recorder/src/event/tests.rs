@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use laneway_contract::{
-    Artifact, ArtifactId, Backend, BudgetType, CancelReceipt, CoolDown, Decision, ErrorClass, Estimate, ExecutionMode,
-    Fingerprint, Finish, FlightEvent, GenerationSettings, HashKey, JobKind, Lane, Limits, MemoryPolicy, MessageId,
-    MessageRole, Mode, ModelId, OnBusy, ParameterClass, RateCause, Reservation, RetryBackoff, RunError, RunFields,
-    RunStatus, Scope, SessionFields, Source, StopCause, Token, Usage, WaitReason,
+    Artifact, ArtifactId, Backend, BudgetOwner, BudgetType, CancelReceipt, CoolDown, Decision, ErrorClass, Estimate,
+    ExecutionMode, Fingerprint, Finish, FlightEvent, GenerationSettings, HashKey, JobKind, Lane, LimitChange,
+    LimitName, Limits, MemoryPolicy, MessageId, MessageRole, Mode, ModelId, OnBusy, ParameterClass, RateCause,
+    Reservation, RetryBackoff, RunError, RunFields, RunStatus, Scope, SessionFields, Source, StopCause, Token, Usage,
+    WaitReason,
 };
 use laneway_journal::Turn;
 use serde_json::{Value, json};
@@ -157,8 +158,8 @@ fn run(state: JobState) -> Box<RunRecord> {
         finish: Some(Finish::Stop),
         output_message_ids: Vec::new(),
         output_artifact_id: None,
-        error: (state == JobState::Failed).then(error),
-        cancel: (state == JobState::Cancelled).then_some(cancel),
+        error: (state == JobState::Failed).then(|| Box::new(error())),
+        cancel: (state == JobState::Cancelled).then(|| Box::new(cancel)),
         worker_id: None,
         retry_of: None,
         pending_tool_call_ids: Vec::new(),
@@ -193,16 +194,13 @@ fn table() -> Vec<(Event, Vec<(FlightKind, Value)>)> {
         ),
         (
             Event::LimitsChanged {
-                limits: Limits::default(),
-                name: "global".to_owned(),
-                from: Some(8),
-                to: Some(16),
+                changes: vec![
+                    LimitChange { name: LimitName::Global, from: Some(8), to: Some(16) },
+                    LimitChange { name: LimitName::Group("nightly".to_owned()), from: None, to: Some(1) },
+                ],
                 changed_by: person(),
             },
-            vec![(
-                FlightKind::LimitsChanged,
-                json!({"name": "global", "from": 8, "to": 16, "changed_by": {"id": "ada", "kind": "person"}}),
-            )],
+            vec![limit_change("global", &json!(8), &json!(16)), limit_change("group:nightly", &Value::Null, &json!(1))],
         ),
         (Event::LimitsConfigured { limits: Limits::default() }, vec![]),
         (
@@ -210,19 +208,25 @@ fn table() -> Vec<(Event, Vec<(FlightKind, Value)>)> {
                 owner: BudgetOwner::WorkPacket("wp-1".to_owned()),
                 tokens: Some(10_000_000_000),
                 usd: Some(MicroUsd(2_500_000)),
+                tokens_before: Some(5),
+                usd_before: None,
                 changed_by: person(),
             },
             vec![
-                budget_change("budget:wp:wp-1:tokens", &json!(10_000_000_000_u64)),
-                budget_change("budget:wp:wp-1:usd_micros", &json!(2_500_000)),
+                limit_change("budget:wp:wp-1:tokens", &json!(5), &json!(10_000_000_000_u64)),
+                limit_change("budget:wp:wp-1:usd_micros", &Value::Null, &json!(2_500_000)),
             ],
         ),
         (
-            Event::BudgetSet { owner: BudgetOwner::Session(session_id), tokens: None, usd: None, changed_by: person() },
-            vec![
-                budget_change(&format!("budget:session:{SESSION}:tokens"), &Value::Null),
-                budget_change(&format!("budget:session:{SESSION}:usd_micros"), &Value::Null),
-            ],
+            Event::BudgetSet {
+                owner: BudgetOwner::Session(session_id),
+                tokens: None,
+                usd: None,
+                tokens_before: None,
+                usd_before: Some(MicroUsd(7)),
+                changed_by: person(),
+            },
+            vec![limit_change(&format!("budget:session:{SESSION}:usd_micros"), &json!(7), &Value::Null)],
         ),
         (
             budget_warned(BudgetType::Tokens, 850, 800),
@@ -442,9 +446,9 @@ fn table() -> Vec<(Event, Vec<(FlightKind, Value)>)> {
     ]
 }
 
-fn budget_change(name: &str, to: &Value) -> (FlightKind, Value) {
+fn limit_change(name: &str, from: &Value, to: &Value) -> (FlightKind, Value) {
     let changed_by = json!({"id": "ada", "kind": "person"});
-    (FlightKind::LimitsChanged, json!({"name": name, "from": null, "to": to, "changed_by": changed_by}))
+    (FlightKind::LimitsChanged, json!({"name": name, "from": from, "to": to, "changed_by": changed_by}))
 }
 
 fn budget_warned(budget_type: BudgetType, current_value: u64, threshold_value: u64) -> Event {
@@ -547,6 +551,8 @@ fn a_change_names_its_actor() {
         owner: BudgetOwner::Session(session_id()),
         tokens: Some(1),
         usd: None,
+        tokens_before: None,
+        usd_before: None,
         changed_by: person(),
     };
     for event in [decided(), set] {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use clap::Subcommand;
-use laneway_contract::{ChangeLimits, Endpoint, GetLimits, LimitName, LimitRow, LimitsReply};
+use laneway_contract::{ChangeLimits, Endpoint, GetLimits, LimitName, LimitRow, LimitsReply, MAX_PAGE};
 
 use super::Context;
+use crate::client::Client;
 use crate::exit::{CliError, Exit};
 use crate::output;
 
@@ -43,7 +44,7 @@ fn change(raw: &str) -> Result<Change, String> {
 
 pub(super) async fn run(context: &Context, command: LimitsCommand) -> Result<Exit, CliError> {
     let reply: LimitsReply = match command {
-        LimitsCommand::Show => context.client().await?.ask(Endpoint::LimitsGet, &GetLimits {}).await?,
+        LimitsCommand::Show => show(&context.client().await?).await?,
         LimitsCommand::Set { changes } => {
             let request = ChangeLimits { changes: by_name(changes)?, actor: context.actor.clone() };
             context.client().await?.ask(Endpoint::LimitsSet, &request).await?
@@ -51,6 +52,20 @@ pub(super) async fn run(context: &Context, command: LimitsCommand) -> Result<Exi
     };
     context.out.reply(&reply, |reply| table(&reply.limits))?;
     Ok(Exit::Done)
+}
+
+/// All of them, page by page.
+async fn show(client: &Client) -> Result<LimitsReply, CliError> {
+    let mut all = LimitsReply { limits: Vec::new(), cursor: None, journal_seq: 0 };
+    loop {
+        let request = GetLimits { limit: Some(MAX_PAGE), cursor: all.cursor.take() };
+        let page: LimitsReply = client.ask(Endpoint::LimitsGet, &request).await?;
+        all.limits.extend(page.limits);
+        (all.cursor, all.journal_seq) = (page.cursor, page.journal_seq);
+        if all.cursor.is_none() {
+            return Ok(all);
+        }
+    }
 }
 
 fn by_name(changes: Vec<Change>) -> Result<BTreeMap<String, Option<u64>>, CliError> {
@@ -69,7 +84,7 @@ fn table(limits: &[LimitRow]) -> String {
         limits.iter().map(|row| {
             [
                 row.name.clone(),
-                row.value.to_string(),
+                output::or_dash(row.value),
                 output::or_dash(row.used),
                 output::or_dash(row.reserve),
                 output::or_dash(row.level),

@@ -197,8 +197,8 @@ fn slots(limits: &[LimitRow]) -> Vec<SlotRow> {
     let mut rows: Vec<_> = limits
         .iter()
         .filter_map(|row| {
-            let (name, limit, reserve) = (row.name.clone(), row.value, row.reserve.unwrap_or_default());
-            Some(SlotRow { name, used: row.used?, limit, reserve })
+            let (name, reserve) = (row.name.clone(), row.reserve.unwrap_or_default());
+            Some(SlotRow { name, used: row.used?, limit: row.value?, reserve })
         })
         .collect();
     let full = |row: &SlotRow| row.used as f64 / row.limit.max(1) as f64;
@@ -220,13 +220,14 @@ fn buckets(limits: &[LimitRow]) -> Vec<BucketRow> {
             return None;
         };
         let burst = format!("{kind}_burst:{scope}");
-        let capacity = limits.iter().find(|row| row.name == burst).map_or(row.value, |row| row.value);
+        let per_minute = row.value?;
+        let capacity = limits.iter().find(|row| row.name == burst).and_then(|row| row.value).unwrap_or(per_minute);
         let level = row.level.unwrap_or(capacity as i64);
         let owner = match &scope {
             Scope::Provider(name) => name.as_str(),
             Scope::Model(id) => id.as_str(),
         };
-        Some(BucketRow { name: format!("{owner} {kind}"), level, capacity, per_minute: row.value })
+        Some(BucketRow { name: format!("{owner} {kind}"), level, capacity, per_minute })
     };
     let mut rows: Vec<_> = limits.iter().filter_map(row).collect();
     let full = |row: &BucketRow| row.level as f64 / row.capacity.max(1) as f64;

@@ -8,7 +8,7 @@ use futures::future::join_all;
 use futures::stream::StreamExt;
 use laneway_contract::{
     ApiError, Chunk, Endpoint, ExplainReply, ExplainRun, Explanation, Family, GetLimits, GetStatus, JobState, ListRuns,
-    Piece, RunId, RunView,
+    MAX_PAGE, Piece, RunId, RunView,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -61,7 +61,7 @@ impl Source {
         };
         let (status, limits, mut runs) = tokio::try_join!(
             ask(client, Endpoint::Status, &GetStatus {}),
-            ask(client, Endpoint::LimitsGet, &GetLimits {}),
+            ask(client, Endpoint::LimitsGet, &GetLimits { limit: Some(MAX_PAGE), cursor: None }),
             oldest.find(list),
         )?;
         runs.sort_by_key(|run: &RunView| {

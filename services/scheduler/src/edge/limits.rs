@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::check::{self, bad};
 
-/// The most limits of one change: each is an event that holds all limits.
+/// The most limits of one change.
 const MAX_CHANGES: usize = 100;
 
 /// `limits.set`: all changes or none.

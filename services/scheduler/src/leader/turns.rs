@@ -134,17 +134,17 @@ impl Leader {
         });
         let first = decided.ok_or_else(|| Failure::Refused(fault()))?.map_err(Failure::Refused)?;
         draft.add(&first).map_err(|error| Failure::Refused(too_large(&error)))?;
-        let (state, hints) = (&mut self.state, &self.hints);
-        let Some(Ok(Decided { events, more })) = guarded(|| state.turn(command, hints, now)) else {
+        let (state, hints, count) = (&mut self.state, &self.hints, first.len());
+        let Some(Decided { events, more }) = guarded(|| state.carry_out(first, hints, now)) else {
             return Err(Failure::Broken);
         };
-        if let Err(error) = draft.add(events.get(first.len()..).unwrap_or_default()) {
+        if let Err(error) = draft.add(events.get(count..).unwrap_or_default()) {
             tracing::error!(%error, "what follows from a command does not fit a frame");
             return Err(Failure::Broken);
         }
         self.observe(&events, now);
         self.scheduled_at = now;
-        Ok(Taken { events, repeated: first.is_empty(), more })
+        Ok(Taken { events, repeated: count == 0, more })
     }
 
     /// What time, announcements and freed limits make due.

@@ -11,7 +11,12 @@ use crate::session::Actor;
 /// `limits.get`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct GetLimits {}
+pub struct GetLimits {
+    /// Rows, at most 1,000. Default 100.
+    pub limit: Option<u32>,
+    /// The last name of the page before.
+    pub cursor: Option<String>,
+}
 
 /// `limits.set`: all changes or none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,11 +28,13 @@ pub struct ChangeLimits {
     pub actor: Actor,
 }
 
-/// Reply of `limits.get` and `limits.set`.
+/// Reply of `limits.get`, and of `limits.set` with the limits that it names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LimitsReply {
     /// Each limit that is set or in use, by name.
     pub limits: Vec<LimitRow>,
+    /// Where the next page begins; null at the end.
+    pub cursor: Option<String>,
     /// The frame up to which this is true.
     pub journal_seq: u64,
 }
@@ -37,8 +44,8 @@ pub struct LimitsReply {
 pub struct LimitRow {
     /// Its name in `limits.set`.
     pub name: String,
-    /// Its number.
-    pub value: u64,
+    /// Its number; null for a concurrency group that is in use and has none.
+    pub value: Option<u64>,
     /// Runs that hold a slot of it.
     pub used: Option<u64>,
     /// Of it, slots that only PRIMARY may take.

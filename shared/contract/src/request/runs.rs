@@ -128,7 +128,7 @@ pub struct SubmitRun {
     pub with_content: Option<bool>,
 }
 
-/// Reply of `runs.submit`, `runs.get` and `runs.wait`.
+/// Reply of `runs.submit`, `runs.get`, `runs.wait` and `runs.decide`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunReply {
     /// The run.
@@ -221,7 +221,7 @@ pub struct CancelledRun {
     pub run_id: RunId,
     /// Its state now: an executing run stays `running` until its worker has stopped.
     pub state: JobState,
-    /// What became of the cancel; null when the run had ended without one.
+    /// What became of the cancel; it came too late when the run had ended before.
     pub receipt: Option<CancelReceipt>,
 }
 

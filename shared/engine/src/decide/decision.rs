@@ -52,12 +52,12 @@ impl State {
 
 fn failed(run: &Run, now: Timestamp) -> Event {
     let mut failed = run.clone();
-    failed.record.status.error = Some(RunError {
+    failed.record.status.error = Some(Box::new(RunError {
         code: "decided".to_owned(),
         message: "somebody decided that the run has failed".to_owned(),
         class: ErrorClass::Decided,
         retryable: false,
         retry_after_ms: None,
-    });
-    settle(&failed, JobState::Failed, now)
+    }));
+    settle(failed, JobState::Failed, now)
 }

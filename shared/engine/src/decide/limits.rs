@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use laneway_contract::{ApiError, BudgetOwner, ErrorCode, Event, Limits};
+use laneway_contract::{ApiError, BudgetOwner, ErrorCode, Event, LimitChange, Limits};
 
 use crate::command::{LimitsChange, SetBudget, SetLimits};
 use crate::state::State;
@@ -23,24 +23,22 @@ impl State {
             }
         };
         limits.check().map_err(|reason| ApiError::new(ErrorCode::BadRequest, reason))?;
-        events.extend(self.changed_limits(&limits, command));
+        let changes = self.differences(&limits);
+        if !changes.is_empty() {
+            events.push(Event::LimitsChanged { changes, changed_by: command.actor.clone() });
+        }
         Ok(events)
     }
 
-    /// An event for each limit that differs. All of them hold the same whole, so that applying any is applying all.
-    fn changed_limits(&self, limits: &Limits, command: &SetLimits) -> Vec<Event> {
+    fn differences(&self, limits: &Limits) -> Vec<LimitChange> {
         let (old, new) = (self.limits.by_name(), limits.by_name());
-        let names: BTreeSet<_> = old.keys().chain(new.keys()).collect();
-        let changed = names.into_iter().filter(|name| old.get(name) != new.get(name));
-        changed
-            .map(|name| Event::LimitsChanged {
-                limits: limits.clone(),
-                from: old.get(name).copied(),
-                to: new.get(name).copied(),
-                name: name.to_string(),
-                changed_by: command.actor.clone(),
-            })
-            .collect()
+        let names: BTreeSet<_> = old.keys().chain(new.keys()).cloned().collect();
+        let changes = names.into_iter().map(|name| LimitChange {
+            from: old.get(&name).copied(),
+            to: new.get(&name).copied(),
+            name,
+        });
+        changes.filter(|change| change.from != change.to).collect()
     }
 
     pub(super) fn set_budget(&self, command: &SetBudget) -> Result<Vec<Event>, ApiError> {
@@ -56,6 +54,8 @@ impl State {
             owner: command.owner.clone(),
             tokens: command.tokens,
             usd: command.usd,
+            tokens_before: tokens.limit,
+            usd_before: usd.limit,
             changed_by: command.actor.clone(),
         }])
     }

@@ -65,12 +65,12 @@ fn open(session: &Session) -> Result<(), ApiError> {
 }
 
 /// The event that ends a run in this state.
-pub(crate) fn settle(run: &Run, state: JobState, now: Timestamp) -> Event {
+pub(crate) fn settle(run: Run, state: JobState, now: Timestamp) -> Event {
     settle_with(run, state, now, None)
 }
 
-fn settle_with(run: &Run, state: JobState, now: Timestamp, output: Option<Output>) -> Event {
-    let mut record = run.record.clone();
+fn settle_with(run: Run, state: JobState, now: Timestamp, output: Option<Output>) -> Event {
+    let Run { mut record, reports, .. } = run;
     let status = &mut record.status;
     status.state = state;
     status.reason = WaitReason::None;
@@ -84,7 +84,7 @@ fn settle_with(run: &Run, state: JobState, now: Timestamp, output: Option<Output
     }
     status.approval_id = None;
     let duration_ms = status.started_at.map_or(0, |started| now.millis_since(started));
-    Event::RunSettled { run: record, reports: run.reports, duration_ms, output }
+    Event::RunSettled { run: record, reports, duration_ms, output }
 }
 
 /// A cancel that was accepted now.
@@ -95,7 +95,7 @@ pub(crate) fn receipt(by: &Actor, reason: &str, now: Timestamp) -> CancelReceipt
 /// Cancels a live run: at once, or by asking its worker. None when that was asked for before.
 pub(crate) fn cancel_run(run: &Run, by: &Actor, reason: &str, now: Timestamp) -> Option<Event> {
     match &run.phase {
-        Phase::Running { stop: Some(StopCause::Cancel { .. }), .. } => None,
+        Phase::Running { stop: Some(stop), .. } if matches!(**stop, StopCause::Cancel { .. }) => None,
         Phase::Running { .. } => Some(Event::RunStopRequested {
             run_id: run.record.run_id,
             session_id: run.record.session_id,
@@ -108,22 +108,22 @@ pub(crate) fn cancel_run(run: &Run, by: &Actor, reason: &str, now: Timestamp) ->
         | Phase::Stalled
         | Phase::AwaitingUser => {
             let mut cancelled = run.clone();
-            cancelled.record.status.cancel = Some(receipt(by, reason, now));
-            Some(settle(&cancelled, JobState::Cancelled, now))
+            cancelled.record.status.cancel = Some(Box::new(receipt(by, reason, now)));
+            Some(settle(cancelled, JobState::Cancelled, now))
         }
     }
 }
 
 /// What a failed attempt comes to: another attempt after a wait, or the end.
-pub(crate) fn end_or_retry(run: &Run, error: RunError, now: Timestamp) -> Vec<Event> {
+pub(crate) fn end_or_retry(mut run: Run, error: RunError, now: Timestamp) -> Vec<Event> {
     let backoff_ms = run.backoff_ms(error.retry_after_ms);
     let not_before = now.plus_millis(backoff_ms as i64);
     let in_time = run.record.fields.deadline.is_none_or(|deadline| not_before < deadline);
     let spent = run.tokens_left() == Some(0);
     if !error.retryable || !run.may_retry() || !in_time || spent {
-        let mut failed = run.clone();
-        failed.record.status.error = Some(if error.retryable && spent { budget_error() } else { error });
-        return vec![settle(&failed, JobState::Failed, now)];
+        let error = if error.retryable && spent { budget_error() } else { error };
+        run.record.status.error = Some(Box::new(error));
+        return vec![settle(run, JobState::Failed, now)];
     }
     let (run_id, session_id) = (run.record.run_id, run.record.session_id);
     let attempt = run.record.status.attempt;

@@ -79,7 +79,7 @@ fn produced_by_model(role: MessageRole) -> bool {
 fn concluded(run: &Run, outcome: &Outcome, messages: &[MessageDraft], now: Timestamp) -> Vec<Event> {
     let (run, output) = with_outcome(run, outcome, messages, now);
     let stop = match &run.phase {
-        Phase::Running { stop, .. } => stop.as_ref(),
+        Phase::Running { stop, .. } => stop.as_deref(),
         Phase::Delayed { .. }
         | Phase::Queued
         | Phase::Dispatched { .. }
@@ -88,27 +88,27 @@ fn concluded(run: &Run, outcome: &Outcome, messages: &[MessageDraft], now: Times
         | Phase::AwaitingUser => None,
     };
     if matches!(stop, Some(StopCause::Cancel { .. })) {
-        return vec![settle_with(&run, JobState::Cancelled, now, output)];
+        return vec![settle_with(run, JobState::Cancelled, now, output)];
     }
     match &outcome.result {
         AttemptResult::Completed { finish: Finish::Budget } => {
             let mut cut = run;
-            cut.record.status.error = Some(budget_error());
-            vec![settle_with(&cut, JobState::Failed, now, output)]
+            cut.record.status.error = Some(Box::new(budget_error()));
+            vec![settle_with(cut, JobState::Failed, now, output)]
         }
         AttemptResult::Completed { finish } => {
             let clean = outcome.issues.is_empty() && matches!(finish, Finish::Stop | Finish::ToolUse);
             let state = if clean { JobState::Completed } else { JobState::CompletedWithIssues };
-            vec![settle_with(&run, state, now, output)]
+            vec![settle_with(run, state, now, output)]
         }
         AttemptResult::Failed { error } if error.class == ErrorClass::WorkerLost && run.called_tool => lost(&run),
-        AttemptResult::Failed { error } => end_or_retry(&run, error.clone(), now),
+        AttemptResult::Failed { error } => end_or_retry(run, error.clone(), now),
         AttemptResult::Stopped { stop: Stop::Timeout } => {
             let late = matches!(stop, Some(StopCause::Deadline));
-            end_or_retry(&run, if late { deadline_error() } else { timeout_error() }, now)
+            end_or_retry(run, if late { deadline_error() } else { timeout_error() }, now)
         }
         // Nobody asked for it, so it is the worker's fault and no cancel.
-        AttemptResult::Stopped { stop: Stop::Cancel } => end_or_retry(&run, stopped_error(), now),
+        AttemptResult::Stopped { stop: Stop::Cancel } => end_or_retry(run, stopped_error(), now),
         AttemptResult::AwaitingApproval { approval_id } => vec![Event::RunParked {
             run_id: run.record.run_id,
             session_id: run.record.session_id,

@@ -258,31 +258,43 @@ impl Model {
         if let Some((tokens, usd)) = usage {
             (run.usage, run.usd) = (tokens, usd);
         }
-        let holds = matches!(run.place, Place::Dispatched(_) | Place::Running(_));
         let called = matches!(run.place, Place::Running(_));
-        let reserved = std::mem::take(if holds { &mut run.reserved } else { &mut run.unknown });
-        if !holds && used.is_none_or(|used| used == (0, 0)) {
-            run.unknown = reserved;
+        let [provider, of_model] = scopes(&run.record.fields.model_id);
+        // What a lost attempt has used was charged as its estimate, until this says better.
+        if let Some(spent) = used.filter(|used| !called && *used != (0, 0)) {
+            let run = self.runs.get_mut(&id).unwrap();
+            let charged = std::mem::take(&mut run.unknown);
+            self.give_back(&provider, &of_model, &charged, spent.0, now);
+            self.charge(session, |budget| {
+                budget.used.0 = budget.used.0 - charged.tokens + spent.0;
+                budget.used.1 = budget.used.1 - charged.cost_usd.0 + spent.1;
+            });
+        }
+        let run = self.runs.get_mut(&id).unwrap();
+        if !matches!(run.place, Place::Dispatched(_) | Place::Running(_)) {
             return;
         }
-        let model = run.record.fields.model_id.clone();
-        let [provider, of_model] = scopes(&model);
-        if holds && (!called || used.is_none()) {
+        let reserved = std::mem::take(&mut run.reserved);
+        if !called || used.is_none() {
             for scope in [&provider, &of_model] {
                 self.move_bucket(RateKind::Requests, scope, 1, now);
             }
         }
-        let spent = used.filter(|_| called || !holds).unwrap_or((0, 0));
-        let back = |reserved: u64| i128::from(reserved) - i128::from(spent.0);
-        self.move_bucket(RateKind::Tokens, &provider, back(reserved.provider_tokens), now);
-        self.move_bucket(RateKind::Tokens, &of_model, back(reserved.model_tokens), now);
+        let spent = used.filter(|_| called).unwrap_or((0, 0));
+        self.give_back(&provider, &of_model, &reserved, spent.0, now);
         self.charge(session, |budget| {
-            let from = if holds { &mut budget.reserved } else { &mut budget.used };
-            from.0 -= reserved.tokens;
-            from.1 -= reserved.cost_usd.0;
+            budget.reserved.0 -= reserved.tokens;
+            budget.reserved.1 -= reserved.cost_usd.0;
             budget.used.0 += spent.0;
             budget.used.1 += spent.1;
         });
+    }
+
+    /// Reserved tokens come back, less those that were used.
+    fn give_back(&mut self, provider: &Scope, model: &Scope, reserved: &Reservation, used: u64, now: Timestamp) {
+        let back = |reserved: u64| i128::from(reserved) - i128::from(used);
+        self.move_bucket(RateKind::Tokens, provider, back(reserved.provider_tokens), now);
+        self.move_bucket(RateKind::Tokens, model, back(reserved.model_tokens), now);
     }
 
     pub(super) fn stood_still(&mut self, gap_ms: u64) {
@@ -292,7 +304,9 @@ impl Model {
     /// Folds an event. A dispatch must be the one that the rules ask for.
     pub(super) fn fold(&mut self, event: &Event, hints: &Hints, now: Timestamp) {
         match event {
-            Event::LimitsChanged { limits, .. } => {
+            Event::LimitsChanged { changes, .. } => {
+                let mut limits = self.limits.clone();
+                changes.iter().for_each(|change| limits.set(change.name.clone(), change.to));
                 let old: BTreeMap<_, _> = self
                     .buckets
                     .keys()

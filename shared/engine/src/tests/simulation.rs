@@ -15,13 +15,13 @@ use crate::SetBudget;
 use crate::*;
 
 /// Seeds of one run of the tests.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 10_000;
 /// Commands of one seed.
 const STEPS: usize = 120;
 
 #[test]
 fn replay() {
-    for seed in 0..SEEDS / 10 {
+    for seed in 0..SEEDS / 50 {
         let (mut world, mut again) = (simulate(seed), simulate(seed));
         assert_eq!(world.journal, again.journal, "seed {seed}: the same commands gave other decisions");
         let digest = world.state.digest();

@@ -29,7 +29,8 @@ fn a_name_is_given_once() {
 
 #[test]
 fn the_table_shows_what_is_taken_and_what_is_left() {
-    let row = |name: &str, used, reserve, level| LimitRow { name: name.to_owned(), value: 8, used, reserve, level };
+    let row =
+        |name: &str, used, reserve, level| LimitRow { name: name.to_owned(), value: Some(8), used, reserve, level };
     let text =
         table(&[row("global", Some(3), Some(2), None), row("tokens_per_minute:provider:a", None, None, Some(-5))]);
     let words = |line: usize| text.lines().nth(line).unwrap().split_whitespace().collect::<Vec<_>>();

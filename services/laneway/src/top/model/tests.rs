@@ -16,7 +16,7 @@ pub(in crate::top) fn limit(
     reserve: Option<u64>,
     level: Option<i64>,
 ) -> LimitRow {
-    LimitRow { name: name.to_owned(), value, used, reserve, level }
+    LimitRow { name: name.to_owned(), value: Some(value), used, reserve, level }
 }
 
 pub(in crate::top) fn worker(name: &str, executing: u32, slots: u32) -> WorkerView {
@@ -67,7 +67,13 @@ pub(in crate::top) fn look(at_ms: u64, chunks: u64, ended_runs: u64) -> Look {
         (run(3, 61_000, Lane::Validation), Some(explanation(vec![of_tokens]))),
         (run(4, 12_000, Lane::Subagent), Some(explanation(vec![backoff]))),
     ];
-    Look { at: Duration::from_millis(at_ms), status, limits: LimitsReply { limits, journal_seq: 1 }, oldest, chunks }
+    Look {
+        at: Duration::from_millis(at_ms),
+        status,
+        limits: LimitsReply { limits, cursor: None, journal_seq: 1 },
+        oldest,
+        chunks,
+    }
 }
 
 fn explanation(holds: Vec<Hold>) -> Explanation {

@@ -96,5 +96,5 @@ fn too_late(cancel: Cancel, ended_at: Option<Timestamp>, at: Timestamp) -> Cance
 }
 
 fn row(run: &RunRecord) -> CancelledRun {
-    CancelledRun { run_id: run.run_id, state: run.status.state, receipt: run.status.cancel.clone() }
+    CancelledRun { run_id: run.run_id, state: run.status.state, receipt: run.status.cancel.as_deref().cloned() }
 }

@@ -1,6 +1,6 @@
 //! `runs.retry`: what has failed is submitted again, each run under an id that says which it tries again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use laneway_bus::{Incoming, Refusal};
@@ -29,9 +29,14 @@ pub(in crate::endpoints) async fn retry(
 ) -> Result<RetryReply, Refusal> {
     let Incoming { body, traceparent, .. } = incoming;
     let Retry { which, dry_run, key } = edge::retry(body)?;
-    let min_seq = context.desk.look(|_| Ok(())).await?.journal_seq;
+    let named_runs = if let Which::Named(run_ids) = &which { run_ids.clone() } else { Vec::new() };
+    let live = move |scene: &mut Scene<'_>| {
+        let live = named_runs.into_iter().filter_map(|id| Some((id, scene.state.run(id)?.state())));
+        Ok(live.collect::<BTreeMap<RunId, JobState>>())
+    };
+    let Answered { body: live, journal_seq: min_seq } = context.desk.look(live).await?;
     let (found, cursor) = match which {
-        Which::Named(run_ids) => (named(&context, run_ids, min_seq).await?, None),
+        Which::Named(run_ids) => (named(&context, run_ids, &live, min_seq).await?, None),
         Which::Found(filter) => found(&context, &filter, min_seq).await?,
     };
     let mut runs = Vec::with_capacity(found.len());
@@ -53,9 +58,17 @@ pub(in crate::endpoints) async fn retry(
 }
 
 /// Runs by id, newest first.
-async fn named(context: &Context, mut run_ids: Vec<RunId>, min_seq: u64) -> Result<Vec<Found>, ApiError> {
+async fn named(
+    context: &Context,
+    mut run_ids: Vec<RunId>,
+    live: &BTreeMap<RunId, JobState>,
+    min_seq: u64,
+) -> Result<Vec<Found>, ApiError> {
     run_ids.sort_unstable_by(|a, b| b.cmp(a));
     let look_ups = stream::iter(run_ids).map(|run_id| async move {
+        if let Some(state) = live.get(&run_id) {
+            return Ok((run_id, Err(not_ended(run_id, *state))));
+        }
         match replica::ended_run(&context.bus, run_id, false, min_seq).await {
             Ok((run, _)) => Ok((run_id, failed(run))),
             Err(error) if error.code == ErrorCode::NotFound => Ok((run_id, Err(error))),
@@ -63,6 +76,11 @@ async fn named(context: &Context, mut run_ids: Vec<RunId>, min_seq: u64) -> Resu
         }
     });
     look_ups.buffered(LOOK_UPS).try_collect().await
+}
+
+fn not_ended(run_id: RunId, state: JobState) -> ApiError {
+    let message = format!("run {run_id} is {state}: it can be tried again once it has failed");
+    ApiError::new(ErrorCode::Busy, message).with_details(json!({"state": state}))
 }
 
 fn failed(run: RunRecord) -> Result<Box<RunRecord>, ApiError> {

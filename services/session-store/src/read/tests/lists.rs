@@ -174,13 +174,13 @@ fn an_ended_run_comes_with_the_text_of_its_answer() {
     let mut answered = run(1, 1, JobState::Completed);
     answered.status.output_artifact_id = Some(artifact("42").id);
     let mut failed = run(1, 2, JobState::Failed);
-    failed.status.error = Some(RunError {
+    failed.status.error = Some(Box::new(RunError {
         code: "provider_error".to_owned(),
         message: "the provider failed".to_owned(),
         class: ErrorClass::Server,
         retryable: true,
         retry_after_ms: None,
-    });
+    }));
     let large = "\u{1}".repeat(200 * 1024);
     let mut long = run(1, 3, JobState::Completed);
     long.status.output_artifact_id = Some(artifact(&large).id);

@@ -203,7 +203,7 @@ fn a_call_without_a_result_says_why() {
     let failed = |class: ErrorClass| {
         let mut failed = run(1, 1, JobState::Failed);
         let (code, message) = ("x".to_owned(), "x".to_owned());
-        failed.status.error = Some(RunError { code, message, class, retryable: false, retry_after_ms: None });
+        failed.status.error = Some(Box::new(RunError { code, message, class, retryable: false, retry_after_ms: None }));
         failed
     };
     let check = |ended: Option<laneway_contract::RunRecord>, why: &str| {
