@@ -190,7 +190,7 @@ fn of_run(event: &Event) -> Option<Draft<'_>> {
             let payload = Payload::RunRetried { session_id, job_id, attempt, backoff_ms, error_code: &error.code };
             Draft::of_run(session_id, job_id, payload)
         }
-        Event::RunStalled { run_id, session_id, attempt, pending_tool_call_ids } => {
+        Event::RunStalled { run_id, session_id, attempt, pending_tool_call_ids, .. } => {
             let (session_id, job_id, attempt) = (*session_id, *run_id, *attempt);
             let payload = Payload::RunStalled { session_id, job_id, attempt, pending_tool_call_ids };
             Draft::of_run(session_id, job_id, payload)

@@ -238,7 +238,7 @@ pub enum Event {
         epoch: Epoch,
         /// The worker that was lost.
         worker_id: WorkerId,
-        /// What is done about it: `retry`, `fail`, `cancel` or `poison`.
+        /// What is done about it: `retry`, `fail`, `stall`, `cancel` or `poison`.
         action: String,
     },
     /// The run waits for a rate. Once per run and cause.
@@ -281,7 +281,7 @@ pub enum Event {
         /// When the run is queued again.
         not_before: Timestamp,
     },
-    /// The run has lost its worker after a tool was called: a person has to decide.
+    /// The run has lost its worker, or was given up by it, after a tool was called: a person has to decide.
     RunStalled {
         /// The run.
         run_id: RunId,
@@ -289,6 +289,12 @@ pub enum Event {
         session_id: SessionId,
         /// The attempt.
         attempt: u32,
+        /// Tokens of all attempts so far, as far as they are known.
+        usage: Usage,
+        /// Cost of all attempts so far, where the price is known.
+        cost_usd: Option<MicroUsd>,
+        /// Reports of this attempt that were taken.
+        reports: u32,
         /// The calls that nobody has answered.
         pending_tool_call_ids: Vec<String>,
     },

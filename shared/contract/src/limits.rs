@@ -43,6 +43,8 @@ const _: () = assert!(2 * ANNOUNCE_MS < ANNOUNCE_VALID_MS);
 pub const MAX_LIMITS: usize = 1_000;
 /// The largest number that a limit can have.
 pub const MAX_LIMIT: u64 = 1_000_000_000_000;
+/// The largest amount of tokens, or of millionths of a US dollar: far beyond any use, so that sums never overflow.
+pub const MAX_AMOUNT: u64 = 1_000_000_000_000;
 /// The largest weight of a lane.
 pub const MAX_WEIGHT: u64 = 1_000;
 /// A budget warns when this part of it is used, in percent.
@@ -144,6 +146,15 @@ impl fmt::Display for Scope {
 }
 
 impl Scope {
+    /// Whether the runs of a model are among those that it is about.
+    #[must_use]
+    pub fn covers(&self, model: &ModelId) -> bool {
+        match self {
+            Self::Provider(name) => model.provider() == name,
+            Self::Model(id) => id == model,
+        }
+    }
+
     /// Parses `provider:NAME` or `model:PROVIDER/MODEL`.
     pub fn parse(raw: &str) -> Result<Self, InvalidId> {
         let invalid = InvalidId { what: "scope", expected: "must be provider:NAME or model:PROVIDER/MODEL" };
@@ -298,7 +309,13 @@ impl Limits {
         if all.len() > MAX_LIMITS {
             return Err(format!("{} limits are set, and {MAX_LIMITS} is the most: take some away", all.len()));
         }
-        all.iter().try_for_each(|(name, value)| name.check(*value))
+        all.iter().try_for_each(|(name, value)| {
+            // IMPORTANT: events hold the name, and one that cannot be read again would make the journal unreadable.
+            if LimitName::parse(&name.to_string()).as_ref() != Ok(name) {
+                return Err(format!("{name:?} is no name of a limit"));
+            }
+            name.check(*value)
+        })
     }
 }
 
@@ -373,7 +390,9 @@ impl LimitName {
         let scope = || Scope::parse(rest).map_err(|_| invalid.clone());
         match kind {
             "provider" | "model" => Scope::parse(raw).map(Self::Scope).map_err(|_| invalid),
-            "group" if (1..=128).contains(&rest.len()) => Ok(Self::Group(rest.to_owned())),
+            "group" if (1..=128).contains(&rest.len()) && !rest.chars().any(char::is_control) => {
+                Ok(Self::Group(rest.to_owned()))
+            }
             "requests_per_minute" => scope().map(Self::RequestsPerMinute),
             "requests_burst" => scope().map(Self::RequestsBurst),
             "tokens_per_minute" => scope().map(Self::TokensPerMinute),

@@ -1,19 +1,19 @@
 //! Reservations: what a dispatch takes of buckets and budgets, and what comes back when it is known what was used.
 
-use laneway_contract::{BudgetOwner, MicroUsd, Reservation, RunId, SessionId, Timestamp, Usage};
+use laneway_contract::{BudgetOwner, MicroUsd, RateKind, Reservation, RunId, Scope, SessionId, Timestamp, Usage};
 
 use crate::admit::scopes;
 use crate::budget::{Account, Amount};
-use crate::run::Phase;
+use crate::run::{Phase, Run, Taken};
 use crate::state::State;
 
 impl State {
     pub(crate) fn take_reservation(&mut self, id: RunId, reserved: Reservation, at: Timestamp) {
         let Some(run) = self.runs.get_mut(&id) else { return };
-        run.reserved = reserved;
+        run.reserved = Taken { amounts: reserved, rates: self.rates.changes() };
         let (session, scopes) = (run.record.session_id, scopes(&run.record.fields.model_id));
         if self.limits.has_rates() {
-            self.rates.reserve(&self.limits, scopes, &reserved, at);
+            self.rates.reserve(&self.limits, scopes, &run.reserved, at);
         }
         self.change_accounts(session, |account| account.reserve(amount(&reserved)));
     }
@@ -26,7 +26,7 @@ impl State {
         if self.limits.has_rates() {
             self.rates.settle(&self.limits, scopes, &reserved, used.map(|used| used.tokens), at);
         }
-        self.change_accounts(session, |account| account.settle(amount(&reserved), used.unwrap_or_default()));
+        self.change_accounts(session, |account| account.settle(amount(&reserved.amounts), used.unwrap_or_default()));
     }
 
     /// The totals of a run are these: what the attempt has used is their growth.
@@ -45,10 +45,11 @@ impl State {
         if used != Amount::default() {
             let unknown = std::mem::take(&mut run.unknown);
             let (session, scopes) = (run.record.session_id, scopes(&run.record.fields.model_id));
+            self.charged.remove(&id);
             if self.limits.has_rates() {
                 self.rates.settle(&self.limits, scopes, &unknown, Some(used.tokens), at);
             }
-            self.change_accounts(session, |account| account.correct(amount(&unknown), used));
+            self.change_accounts(session, |account| account.correct(amount(&unknown.amounts), used));
         }
         self.release(id, None, at);
     }
@@ -59,7 +60,26 @@ impl State {
         let reserved = std::mem::take(&mut run.reserved);
         run.unknown = reserved;
         let session = run.record.session_id;
-        self.change_accounts(session, |account| account.settle(amount(&reserved), amount(&reserved)));
+        self.charged.insert(id);
+        let amount = amount(&reserved.amounts);
+        self.change_accounts(session, |account| account.settle(amount, amount));
+    }
+
+    /// What calls that run, and those whose worker was lost, can give back to a bucket at most.
+    pub(crate) fn outstanding(&self, kind: RateKind, of: &Scope) -> i64 {
+        if self.limits.rate(kind, of).is_none() {
+            return 0;
+        }
+        let lost = self.charged.iter().filter_map(|id| self.runs.get(id)).filter(|run| !run.holds_slot());
+        let calls = self.holding().chain(lost).filter(|run| of.covers(&run.record.fields.model_id));
+        let taken = |run: &Run| match (kind, of) {
+            (RateKind::Requests, _) => u64::from(run.holds_slot()),
+            (RateKind::Tokens, Scope::Provider(_)) => {
+                run.reserved.amounts.provider_tokens + run.unknown.amounts.provider_tokens
+            }
+            (RateKind::Tokens, Scope::Model(_)) => run.reserved.amounts.model_tokens + run.unknown.amounts.model_tokens,
+        };
+        calls.map(taken).sum::<u64>() as i64
     }
 
     /// Changes the budget of a session and of its work packet.

@@ -4,7 +4,7 @@
 //! this order the first head that only waits for a bucket closes that bucket for all behind it, so that nothing passes it.
 
 use laneway_contract::{
-    BudgetOwner, CoolDown, Hold, Holder, Lane, Limits, ModelId, PoolId, RateCause, RateKind, Reservation, RunId, Scope,
+    BudgetOwner, Hold, Holder, Lane, Limits, ModelId, PoolId, RateCause, RateKind, Reservation, RunId, Scope,
     Timestamp, WaitReason,
 };
 
@@ -27,6 +27,17 @@ pub(crate) struct Admission<'a> {
     limits: &'a Limits,
     now: Timestamp,
     pools: Vec<Pool<'a>>,
+    cooling: Vec<Cooling<'a>>,
+}
+
+/// A cool-down that may hold runs.
+#[derive(Clone, Copy)]
+struct Cooling<'a> {
+    scope: &'a Scope,
+    until: Timestamp,
+    allowed: u32,
+    /// Runs that were dispatched since its end and hold a slot.
+    probes: u32,
 }
 
 /// A pool with its free slots: those of its live workers − what they execute − the pool's unclaimed dispatches.
@@ -95,12 +106,14 @@ enum Held {
 
 impl<'a> Admission<'a> {
     pub(crate) fn new(state: &'a State, hints: &'a Hints, now: Timestamp) -> Self {
-        Self { state, slots: &state.slots, limits: &state.limits, now, pools: pools(state, hints, now) }
+        let (pools, cooling) = (pools(state, hints, now), cooling(state, now));
+        Self { state, slots: &state.slots, limits: &state.limits, now, pools, cooling }
     }
 
     /// The same state under other limits.
     pub(crate) fn under(&self, slots: &'a Slots, limits: &'a Limits, hints: &'a Hints) -> Self {
-        Self { state: self.state, slots, limits, now: self.now, pools: pools(self.state, hints, self.now) }
+        let Self { state, now, .. } = *self;
+        Self { state, slots, limits, now, pools: pools(state, hints, now), cooling: self.cooling.clone() }
     }
 
     /// The run to dispatch next, if any.
@@ -167,12 +180,9 @@ impl<'a> Admission<'a> {
         let session = self.state.sessions.get(&run.record.session_id).ok_or(Held::Otherwise)?;
         let model = &run.record.fields.model_id;
         let timed = self.state.is_timed() || self.limits.has_rates();
-        if timed && let Some(cool) = self.cool_down(model) {
-            return Err(if cool.until > self.now {
-                Held::CoolDown(cool.until.millis_since(self.now))
-            } else {
-                Held::Otherwise
-            });
+        if let Some(until) = self.cool_downs(model).map(|cool| cool.until).max() {
+            let wait_ms = until.millis_since(self.now);
+            return Err(if wait_ms > 0 { Held::CoolDown(wait_ms) } else { Held::Otherwise });
         }
         let pool = self.pool(model).map_err(|_| Held::Otherwise)?;
         let estimate = self.state.estimate(run, session);
@@ -206,13 +216,10 @@ impl<'a> Admission<'a> {
         })
     }
 
-    /// The cool-down that holds runs of a model now: until a time, or because as many run as it allows.
-    fn cool_down(&self, model: &ModelId) -> Option<CoolDown> {
-        scopes(model).into_iter().find_map(|scope| {
-            let cool = self.state.cool_downs.get(&scope)?;
-            let full = cool.allowed.is_some_and(|allowed| self.slots.used(&scope) >= allowed);
-            (cool.allowed.is_some() && (cool.until > self.now || full)).then_some(*cool)
-        })
+    /// The cool-downs that hold runs of a model now: until a time, or because as many try it out as may.
+    fn cool_downs(&self, model: &ModelId) -> impl Iterator<Item = &Cooling<'a>> {
+        let holds = |cool: &&Cooling<'_>| cool.until > self.now || cool.probes >= cool.allowed;
+        self.cooling.iter().filter(|cool| cool.scope.covers(model)).filter(holds)
     }
 
     /// The pool that serves a model and has the most free slots, by name among equals.
@@ -250,14 +257,14 @@ impl<'a> Admission<'a> {
             ..hold(reason, &gauge.what.to_string())
         }));
         let model = &run.record.fields.model_id;
-        if let Some(cool) = self.cool_down(model) {
-            let until = (cool.until > self.now).then_some(cool.until);
-            holds.push(Hold {
-                until,
-                limit: cool.allowed.map(u64::from),
-                ..hold(WaitReason::CoolDown, model.as_str())
-            });
-        }
+        holds.extend(self.cool_downs(model).map(|cool| Hold {
+            until: (cool.until > self.now).then_some(cool.until),
+            limit: Some(u64::from(cool.allowed)),
+            level: Some(i64::from(cool.probes)),
+            needs: Some(1),
+            holders: probes(self.state, cool.scope, cool.until).take(MAX_HOLDERS).map(holder).collect(),
+            ..hold(WaitReason::CoolDown, &cool.scope.to_string())
+        }));
         let estimate = self.state.estimate(run, session);
         holds.extend(
             self.buckets(model, estimate).filter_map(|(kind, scope, needs)| self.bucket_hold(kind, &scope, needs)),
@@ -308,27 +315,13 @@ impl<'a> Admission<'a> {
             Phase::Queued => None,
             Phase::Dispatched { .. } | Phase::Running { .. } | Phase::Stalled | Phase::AwaitingUser => return None,
         };
-        let cool = self.cool_down(model).map(|cool| cool.until);
+        let cool = self.cool_downs(model).map(|cool| cool.until);
         let estimate = self.state.estimate(run, session);
         let buckets = self.buckets(model, estimate).map(|(kind, scope, needs)| {
-            let needs = (needs as i64).saturating_sub(self.outstanding(kind, &scope));
+            let needs = (needs as i64).saturating_sub(self.state.outstanding(kind, &scope));
             self.now.plus_millis(self.state.rates.wait_ms(self.limits, kind, &scope, needs, self.now) as i64)
         });
         own.into_iter().chain(cool).chain(buckets).filter(|at| *at > self.now).max()
-    }
-
-    /// What running calls, and those whose worker was lost, can give back to a bucket at most.
-    fn outstanding(&self, kind: RateKind, of: &Scope) -> i64 {
-        if self.limits.rate(kind, of).is_none() {
-            return 0;
-        }
-        let calls = self.state.live_runs(None).filter(|run| scopes(&run.record.fields.model_id).contains(of));
-        let taken = calls.map(|run| match (kind, of) {
-            (RateKind::Requests, _) => u64::from(run.holds_slot()),
-            (RateKind::Tokens, Scope::Provider(_)) => run.reserved.provider_tokens + run.unknown.provider_tokens,
-            (RateKind::Tokens, Scope::Model(_)) => run.reserved.model_tokens + run.unknown.model_tokens,
-        });
-        taken.sum::<u64>() as i64
     }
 
     fn budget_holds(&self, session: &Session, estimate: Amount) -> Vec<Hold> {
@@ -358,15 +351,29 @@ impl<'a> Admission<'a> {
             let full = gauge.limit.is_some_and(|limit| gauge.used >= limit);
             full || class.name.lane == Lane::Primary || run.record.fields.lane != Lane::Primary
         };
-        let holding = self.state.holding().filter(holds_it).filter(blocks).take(MAX_HOLDERS);
-        holding
-            .map(|run| Holder {
-                run_id: run.record.run_id,
-                session_id: run.record.session_id,
-                since: run.record.status.dispatched_at,
-            })
-            .collect()
+        self.state.holding().filter(holds_it).filter(blocks).take(MAX_HOLDERS).map(holder).collect()
     }
+}
+
+fn holder(run: &Run) -> Holder {
+    let (run_id, session_id) = (run.record.run_id, run.record.session_id);
+    Holder { run_id, session_id, since: run.record.status.dispatched_at }
+}
+
+/// The runs that were dispatched since the end of a cool-down and hold a slot. Calls that have gone on since before it say
+/// nothing about what comes after, and may take long.
+fn probes<'a>(state: &'a State, scope: &'a Scope, until: Timestamp) -> impl Iterator<Item = &'a Run> {
+    let since = move |run: &&Run| run.record.status.dispatched_at.is_some_and(|at| at >= until);
+    state.holding().filter(|run| scope.covers(&run.record.fields.model_id)).filter(since)
+}
+
+fn cooling(state: &State, now: Timestamp) -> Vec<Cooling<'_>> {
+    let cooling = state.cool_downs.iter().filter_map(|(scope, cool)| {
+        let (until, allowed) = (cool.until, cool.allowed?);
+        let probes = if until > now { 0 } else { probes(state, scope, until).count() as u32 };
+        Some(Cooling { scope, until, allowed, probes })
+    });
+    cooling.collect()
 }
 
 /// A provider and one of its models, as buckets and cool-downs are kept.

@@ -1,13 +1,13 @@
 //! The fold: one event after the other, deciding nothing.
 
 use laneway_contract::{
-    CoolDown, Event, MessageRecord, MessageRole, Reservation, RunId, RunRecord, Scope, SessionId, StopCause, Timestamp,
+    CoolDown, Event, MessageRecord, MessageRole, RunId, RunRecord, Scope, SessionId, StopCause, Timestamp,
 };
 
 use crate::admit::bit;
 use crate::decide::receipt;
 use crate::queue::ClassName;
-use crate::run::{EndedRun, Phase, Requeued, Run};
+use crate::run::{EndedRun, Phase, Requeued, Run, Taken};
 use crate::session::{AppendKey, Seat, Session};
 use crate::state::{State, tokens_of};
 
@@ -169,6 +169,7 @@ impl State {
             }
             Event::RunClaimed { run_id, session_id, epoch, .. } => {
                 self.last_epoch = self.last_epoch.max(*epoch);
+                self.charged.remove(run_id);
                 self.change_session(*session_id, |session| session.ever_claimed = true);
                 self.change_run(*run_id, |run| claimed(run, event, at));
             }
@@ -200,7 +201,15 @@ impl State {
                     run.record.status.cost_usd = *cost_usd;
                 });
             }
-            Event::RunStalled { run_id, .. } => self.change_run(*run_id, |run| run.phase = Phase::Stalled),
+            Event::RunStalled { run_id, usage, cost_usd, reports, .. } => {
+                self.used(*run_id, usage, *cost_usd, at);
+                self.change_run(*run_id, |run| {
+                    run.reports = *reports;
+                    run.phase = Phase::Stalled;
+                    run.record.status.usage = *usage;
+                    run.record.status.cost_usd = *cost_usd;
+                });
+            }
             Event::RunParked { run_id, approval_id, usage, cost_usd, reports, .. } => {
                 self.used(*run_id, usage, *cost_usd, at);
                 self.change_run(*run_id, |run| {
@@ -242,8 +251,8 @@ impl State {
             rates_recorded: 0,
             fingerprint,
             estimate,
-            reserved: Reservation::default(),
-            unknown: Reservation::default(),
+            reserved: Taken::default(),
+            unknown: Taken::default(),
             called_tool: false,
             decided: None,
             class,
@@ -274,6 +283,7 @@ impl State {
         self.unindex_run(id);
         let Some(run) = self.runs.remove(&id) else { return };
         self.live_runs.remove(&id);
+        self.charged.remove(&id);
         let (owner, _) = self.turns.owner(run.turn);
         self.digests.touch_turn(run.turn, owner);
         self.turns.leave(run.turn);
@@ -346,7 +356,7 @@ fn claimed(run: &mut Run, event: &Event, at: Timestamp) {
     run.phase = Phase::Running { worker_id: worker_id.clone(), claim_id: *claim_id, stop_at: *stop_at, stop: None };
     run.upto_seq = Some(*upto_seq);
     run.reports = 0;
-    run.unknown = Reservation::default();
+    run.unknown = Taken::default();
     // What goes on after an approval is the same attempt, with the tools that it has called.
     let goes_on = run.decided.take() == Some(Requeued::GoOn);
     if !goes_on {

@@ -81,7 +81,7 @@ impl Account {
 
     /// The amounts whose warning is due: what, used, threshold.
     pub(crate) fn warnings(&self) -> Vec<(BudgetType, u64, u64)> {
-        let at = |most: u64| most - most * (100 - BUDGET_WARNS_AT_PERCENT) / 100;
+        let at = |most: u64| most - (u128::from(most) * u128::from(100 - BUDGET_WARNS_AT_PERCENT) / 100) as u64;
         let tokens =
             self.tokens.filter(|_| !self.warned_tokens).map(|most| (BudgetType::Tokens, self.used.tokens, at(most)));
         let usd = self.usd.filter(|_| !self.warned_usd).map(|most| (BudgetType::Usd, self.used.usd, at(most.0)));

@@ -23,6 +23,7 @@ impl Hints {
             Event::RunRetryScheduled { run_id, .. }
             | Event::RunReturned { run_id, .. }
             | Event::RunParked { run_id, .. }
+            | Event::RunStalled { run_id, .. }
             | Event::LeaseExpired { run_id, .. } => self.take_lease(*run_id),
             _ => {}
         }

@@ -38,7 +38,7 @@ pub use command::{
     Report, SetBudget, SetLimits, Submit,
 };
 pub use hints::{Hints, Lease, WorkerHint};
-pub use run::{EndedRun, Phase, Requeued, Run};
+pub use run::{EndedRun, Phase, Requeued, Run, Taken};
 pub use session::{AppendKey, Seat, Session};
 pub use slots::{Gauge, GaugeName, Slots, reserve};
 pub use state::State;

@@ -5,23 +5,32 @@
 
 use std::collections::BTreeMap;
 
-use laneway_contract::{Limits, Rate, RateKind, Reservation, Scope, Timestamp};
+use laneway_contract::{Limits, Rate, RateKind, Scope, Timestamp};
 use serde::Serialize;
+
+use crate::run::Taken;
 
 /// Units of one request or token.
 const UNITS: i64 = 60_000;
+
+/// The longest wait that is said: ten years, so that the time of its end can be written.
+const MAX_WAIT_MS: u64 = 10 * 365 * 86_400_000;
 
 /// One bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Bucket {
     units: i64,
     at: i64,
+    /// The change of limits that made it.
+    made: u64,
 }
 
 /// The buckets of all limits that have a rate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Rates {
     buckets: BTreeMap<(RateKind, Scope), Bucket>,
+    /// How often limits were changed.
+    changes: u64,
     /// Milliseconds of journal time in which no leader could write: nothing came back in them.
     stood_still_ms: i64,
 }
@@ -51,13 +60,15 @@ impl Rates {
     /// Takes new limits over: what is new begins full, what is smaller holds no more than it can.
     pub(crate) fn relimit(&mut self, old: &Limits, new: &Limits, now: Timestamp) {
         let clock = self.clock(now);
+        self.changes += 1;
         let before = std::mem::take(&mut self.buckets);
         for (kind, scope) in new.rates() {
             let Some(rate) = new.rate(kind, &scope) else { continue };
             let key = (kind, scope);
             let known = before.get(&key).zip(old.rate(kind, &key.1));
             let units = known.map_or(full(rate), |(bucket, old)| bucket.units_at(old, clock)).min(full(rate));
-            self.buckets.insert(key, Bucket { units, at: clock });
+            let made = known.map_or(self.changes, |(bucket, _)| bucket.made);
+            self.buckets.insert(key, Bucket { units, at: clock, made });
         }
     }
 
@@ -82,27 +93,34 @@ impl Rates {
         let Some(rate) = limits.rate(kind, scope) else { return 0 };
         let Some(bucket) = self.buckets.get(&(kind, scope.clone())) else { return 0 };
         let missing = needs.saturating_mul(UNITS).saturating_sub(bucket.units_at(rate, self.clock(now)));
-        if missing <= 0 { 0 } else { (missing as u64).div_ceil(rate.per_minute.max(1)) }
+        if missing <= 0 { 0 } else { (missing as u64).div_ceil(rate.per_minute.max(1)).min(MAX_WAIT_MS) }
     }
 
-    /// Adds to a bucket what comes back, or takes from it with a negative `amount`. It may go below zero.
-    fn change(&mut self, limits: &Limits, kind: RateKind, scope: Scope, amount: i64, now: Timestamp) {
-        let Some(rate) = limits.rate(kind, &scope) else { return };
+    /// How often limits were changed.
+    pub(crate) const fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Adds to a bucket what comes back, or takes from it with a negative `amount`. It may go below zero. A call that
+    /// began before the bucket was made concerns it in nothing.
+    fn change(&mut self, limits: &Limits, bucket: (RateKind, Scope), amount: i64, taken: &Taken, now: Timestamp) {
+        let Some(rate) = limits.rate(bucket.0, &bucket.1) else { return };
         let clock = self.clock(now);
-        if let Some(bucket) = self.buckets.get_mut(&(kind, scope)) {
+        if let Some(bucket) = self.buckets.get_mut(&bucket).filter(|bucket| bucket.made <= taken.rates) {
             let units = bucket.units_at(rate, clock).saturating_add(amount.saturating_mul(UNITS));
-            *bucket = Bucket { units: units.min(full(rate)), at: clock };
+            (bucket.units, bucket.at) = (units.min(full(rate)), clock);
         }
     }
 
     /// A dispatch takes what it has reserved.
-    pub(crate) fn reserve(&mut self, limits: &Limits, scopes: [Scope; 2], reserved: &Reservation, now: Timestamp) {
-        let [provider, model] = scopes;
-        for scope in [&provider, &model] {
-            self.change(limits, RateKind::Requests, scope.clone(), -1, now);
+    pub(crate) fn reserve(&mut self, limits: &Limits, scopes: [Scope; 2], taken: &Taken, now: Timestamp) {
+        for scope in &scopes {
+            self.change(limits, (RateKind::Requests, scope.clone()), -1, taken, now);
         }
-        self.change(limits, RateKind::Tokens, provider, -(reserved.provider_tokens as i64), now);
-        self.change(limits, RateKind::Tokens, model, -(reserved.model_tokens as i64), now);
+        let tokens = taken.tokens().map(|tokens| -tokens);
+        for (scope, tokens) in scopes.into_iter().zip(tokens) {
+            self.change(limits, (RateKind::Tokens, scope), tokens, taken, now);
+        }
     }
 
     /// What was reserved comes back; a call that was made keeps its request and `used` tokens.
@@ -110,18 +128,25 @@ impl Rates {
         &mut self,
         limits: &Limits,
         scopes: [Scope; 2],
-        reserved: &Reservation,
+        taken: &Taken,
         used: Option<u64>,
         now: Timestamp,
     ) {
-        let [provider, model] = scopes;
         if used.is_none() {
-            for scope in [&provider, &model] {
-                self.change(limits, RateKind::Requests, scope.clone(), 1, now);
+            for scope in &scopes {
+                self.change(limits, (RateKind::Requests, scope.clone()), 1, taken, now);
             }
         }
-        let used = used.unwrap_or(0) as i64;
-        self.change(limits, RateKind::Tokens, provider, reserved.provider_tokens as i64 - used, now);
-        self.change(limits, RateKind::Tokens, model, reserved.model_tokens as i64 - used, now);
+        let tokens = taken.tokens().map(|tokens| tokens - used.unwrap_or(0) as i64);
+        for (scope, tokens) in scopes.into_iter().zip(tokens) {
+            self.change(limits, (RateKind::Tokens, scope), tokens, taken, now);
+        }
+    }
+}
+
+impl Taken {
+    /// Of the provider's bucket of tokens, and of the model's.
+    const fn tokens(&self) -> [i64; 2] {
+        [self.amounts.provider_tokens as i64, self.amounts.model_tokens as i64]
     }
 }

@@ -76,9 +76,9 @@ pub struct Run {
     /// What its reservation is made of.
     pub estimate: Estimate,
     /// What its dispatch has reserved and nobody has settled.
-    pub reserved: Reservation,
+    pub reserved: Taken,
     /// What its last attempt had reserved, when its worker was lost: charged, until a late report says better.
-    pub unknown: Reservation,
+    pub unknown: Taken,
     /// Whether the attempt has called a tool: then it is not repeated by itself.
     pub called_tool: bool,
     /// A decision has queued it again: it goes first, and with `Some` its next claim goes on with the same attempt.
@@ -89,6 +89,15 @@ pub struct Run {
     /// Whose turn it counts for.
     #[serde(skip)]
     pub(crate) turn: KeyId,
+}
+
+/// What was taken of buckets and budgets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Taken {
+    /// How much.
+    pub amounts: Reservation,
+    /// How often the limits had been changed by then: what comes back goes into no bucket that was made later.
+    pub(crate) rates: u64,
 }
 
 /// How a run was queued again by a person.

@@ -5,7 +5,7 @@ use laneway_contract::{
 };
 
 use crate::admit::{Admission, Chosen, RateWait};
-use crate::decide::{cancel_run, end_or_retry, settle};
+use crate::decide::{cancel_run, end_or_retry, settle, stalled};
 use crate::hints::Hints;
 use crate::run::{Phase, Run};
 use crate::state::State;
@@ -107,11 +107,7 @@ fn expire(run: &Run, now: Timestamp) -> Vec<Event> {
             ("poison", vec![settle(poisoned, JobState::Poisoned, now)])
         }
         // What its tools have done is not known, so it is not done again by itself.
-        _ if run.called_tool && !matches!(stop.as_deref(), Some(StopCause::Deadline)) => {
-            let pending_tool_call_ids = status.pending_tool_call_ids.clone();
-            let stalled = Event::RunStalled { run_id, session_id, attempt: status.attempt, pending_tool_call_ids };
-            ("stall", vec![stalled])
-        }
+        _ if run.called_tool && !matches!(stop.as_deref(), Some(StopCause::Deadline)) => ("stall", vec![stalled(run)]),
         _ => {
             let then = end_or_retry(run.clone(), error, now);
             let fails = then.iter().any(|event| matches!(event, Event::RunSettled { .. }));

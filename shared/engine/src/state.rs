@@ -42,6 +42,8 @@ pub struct State {
     pub(crate) by_token: BTreeMap<String, BTreeSet<RunId>>,
     pub(crate) due: BTreeSet<(Timestamp, RunId)>,
     pub(crate) holding: BTreeSet<RunId>,
+    /// Runs with a lost attempt whose usage nobody knows.
+    pub(crate) charged: BTreeSet<RunId>,
     pub(crate) queues: Queues,
     pub(crate) slots: Slots,
     pub(crate) digests: Digests,

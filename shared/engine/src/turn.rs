@@ -76,7 +76,12 @@ impl State {
     fn state_changes(&self, events: &[Event], now: Timestamp) -> Vec<Event> {
         let mut seen: Vec<(SessionId, bool)> = Vec::new();
         for event in events {
-            let Some(id) = event.session_id() else { continue };
+            // A budget may be set to what is used already; a work packet's warns with the next use.
+            let session = match event {
+                Event::BudgetSet { owner: BudgetOwner::Session(id), .. } => Some(*id),
+                _ => event.session_id(),
+            };
+            let Some(id) = session else { continue };
             let settled = matches!(event, Event::RunSettled { .. });
             match seen.iter_mut().find(|(known, _)| *known == id) {
                 Some((_, known)) => *known |= settled,

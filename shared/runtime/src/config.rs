@@ -5,6 +5,7 @@ mod overlay;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -58,7 +59,7 @@ pub enum ConfigError {
         /// The key.
         key: &'static str,
         /// What it must be.
-        reason: &'static str,
+        reason: Cow<'static, str>,
     },
     /// The system has no randomness for the default instance name.
     #[error("cannot make an instance name: {0}")]
@@ -206,7 +207,10 @@ impl Config {
     }
 
     fn checked(mut self) -> Result<Self, ConfigError> {
-        let invalid = |key, reason| Err(ConfigError::Invalid { key, reason });
+        let invalid = |key, reason| Err(ConfigError::Invalid { key, reason: Cow::Borrowed(reason) });
+        if let Some(Err(reason)) = self.limits.as_ref().map(Limits::check) {
+            return Err(ConfigError::Invalid { key: "limits", reason: Cow::Owned(reason) });
+        }
         if self.tls_cert.is_some() != self.tls_key.is_some() {
             return invalid("tls_cert", "needs tls_key, and tls_key needs it");
         }

@@ -119,6 +119,14 @@ fn ids_and_fields(known: &Known) -> Vec<Case> {
         ),
         case("no model", SessionsCreate, Json(json!({"memory_policy": "EPHEMERAL"})), "bad_request"),
         case("no memory policy", SessionsCreate, Json(json!({"model_id": "echo/default"})), "bad_request"),
+        case("a budget that overflows", SessionsCreate, create(json!({"budget_tokens": u64::MAX})), "bad_request"),
+        case(
+            "a budget of dollars that overflows",
+            SessionsCreate,
+            create(json!({"budget_usd": "9000000000000"})),
+            "bad_request",
+        ),
+        case("a role with a line feed", SessionsCreate, create(json!({"role": "a\nb"})), "bad_request"),
         case("an unknown memory policy", SessionsCreate, create(json!({"memory_policy": "FOREVER"})), "bad_request"),
         case("an unknown mode", SessionsCreate, create(json!({"mode": "SOMETIMES"})), "bad_request"),
         case("a model without provider", SessionsCreate, create(json!({"model_id": "default"})), "bad_request"),
@@ -267,6 +275,12 @@ fn threads(known: &Known) -> Vec<Case> {
 fn runs(known: &Known) -> Vec<Case> {
     use Endpoint::{AttemptsClaim, AttemptsRenew, AttemptsReport, RunsList, RunsSubmit, RunsWait, SessionsWindow};
     vec![
+        case(
+            "a fairness key that clears the screen",
+            RunsSubmit,
+            submit(json!({"fairness_key": "\u{1b}[2J"})),
+            "bad_request",
+        ),
         case("a negative priority", RunsSubmit, submit(json!({"priority": -1})), "bad_request"),
         case("a priority over 1,000", RunsSubmit, submit(json!({"priority": 1001})), "bad_request"),
         case("an unknown lane", RunsSubmit, submit(json!({"lane": "FAST"})), "bad_request"),

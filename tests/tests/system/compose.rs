@@ -34,6 +34,28 @@ impl Compose {
     }
 }
 
+/// Services whose health check, the binary itself, says this of them.
+fn with_health(health: &str) -> usize {
+    let filters = ["label=com.docker.compose.project=laneway-test".to_owned(), format!("health={health}")];
+    let mut command = Command::new("docker");
+    command.args(["ps", "--quiet"]);
+    for filter in &filters {
+        command.args(["--filter", filter]);
+    }
+    let output = command.output().expect("docker ps");
+    String::from_utf8_lossy(&output.stdout).lines().count()
+}
+
+async fn until_health(health: &str, services: usize) {
+    for _ in 0..180 {
+        if with_health(health) == services {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    panic!("{} services are {health}, not {services}", with_health(health));
+}
+
 impl Drop for Compose {
     fn drop(&mut self) {
         Self::run(&["down", "--volumes", "--timeout", "20"]);
@@ -64,6 +86,7 @@ async fn thread(bus: &Bus, session: &str) -> Vec<(Value, Value, Value)> {
 async fn compose_does_the_main_job_and_survives_a_restart() {
     let _compose = Compose;
     assert!(Compose::run(&["up", "--detach", "--no-build"]), "compose up");
+    until_health("healthy", 4).await;
     let bus = connect(&format!("nats://127.0.0.1:{PORT}")).await;
     let create = json!({"model_id": "echo/delay=20", "memory_policy": "SESSION_SCOPED", "instructions": "be kind"});
     let session = must(&bus, Endpoint::SessionsCreate, create).await["session"]["session_id"].clone();
@@ -106,7 +129,14 @@ async fn compose_does_the_main_job_and_survives_a_restart() {
     assert_eq!(before.len(), 6, "instructions, append, question, answer, question, partial answer");
     assert!(Compose::run(&["restart", "--timeout", "20"]), "compose restart");
     assert_eq!(thread(&bus, session).await, before);
+    // Other containers on the same volumes.
+    assert!(Compose::run(&["down", "--timeout", "20"]), "compose down");
+    assert!(Compose::run(&["up", "--detach", "--no-build"]), "compose up again");
+    assert_eq!(thread(&bus, session).await, before);
     let again =
         must(&bus, Endpoint::RunsSubmit, json!({"session_id": session, "input": "still there", "wait": true})).await;
     assert_eq!(again["output"], "still there");
+    until_health("healthy", 4).await;
+    assert!(Compose::run(&["stop", "nats"]), "compose stop");
+    until_health("unhealthy", 4).await;
 }

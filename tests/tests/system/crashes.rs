@@ -56,6 +56,8 @@ async fn client(n: usize, url: String, stop: Arc<AtomicBool>) -> Told {
         let (run, input) = (uuid::Uuid::now_v7().to_string(), format!("ask {n} {turn}"));
         let body = json!({"run_id": run, "session_id": session, "input": input, "max_retries": 10});
         insist(&bus, Endpoint::RunsSubmit, &body).await;
+        // Once more, as after a lost reply: it is the same run, and its input is in the thread once.
+        insist(&bus, Endpoint::RunsSubmit, &body).await;
         told.runs.push((run.clone(), input));
         let body = json!({"run_id": run, "wait_ms": 1_000});
         // Whether it ends in time is no matter here: the comparison waits for every run.

@@ -37,12 +37,21 @@ async fn a_run_is_seen_with_its_wait_its_call_and_its_session() {
     for value in [run["run_id"].as_str().unwrap(), run["session_id"].as_str().unwrap(), "completed"] {
         assert!(attributes.contains(value), "{value}: {attributes}");
     }
-    let attributes = format!("{:?}", call.attributes);
-    for key in
-        ["gen_ai.operation.name", "gen_ai.request.model", "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"]
-    {
-        assert!(attributes.contains(key), "{key}: {attributes}");
+    for (key, value) in [
+        ("gen_ai.operation.name", "chat"),
+        ("gen_ai.request.model", "default"),
+        ("laneway.outcome", "completed"),
+        ("gen_ai.usage.input_tokens", &run["usage"]["input_tokens"].to_string()),
+        ("gen_ai.usage.output_tokens", &run["usage"]["output_tokens"].to_string()),
+    ] {
+        assert!(call.attributes[key].contains(value), "{key} is not {value}: {:?}", call.attributes);
     }
+    assert!(run["usage"]["input_tokens"].as_u64() > Some(0) && run["usage"]["output_tokens"].as_u64() > Some(0));
+    // The wait begins with the run and ends before the call, which lies in the run.
+    assert_eq!(wait.start_time_unix_nano, whole.start_time_unix_nano);
+    assert!(wait.start_time_unix_nano <= wait.end_time_unix_nano);
+    assert!(session.start_time_unix_nano <= whole.start_time_unix_nano);
+    assert!(whole.end_time_unix_nano <= session.end_time_unix_nano);
 
     // One that no worker ever saw.
     let session_id = stack.create_session("echo/default").await;

@@ -392,7 +392,7 @@ fn table() -> Vec<(Event, Vec<(FlightKind, Value)>)> {
             )],
         ),
         (
-            Event::RunStalled { run_id, session_id, attempt: 1, pending_tool_call_ids: vec!["call-1-1".to_owned()] },
+            stalled("call-1-1"),
             vec![(
                 FlightKind::RunStalled,
                 json!({"session_id": SESSION, "job_id": RUN, "attempt": 1, "pending_tool_call_ids": ["call-1-1"]}),
@@ -454,6 +454,18 @@ fn limit_change(name: &str, from: &Value, to: &Value) -> (FlightKind, Value) {
 fn budget_warned(budget_type: BudgetType, current_value: u64, threshold_value: u64) -> Event {
     let (owner, session_id) = (BudgetOwner::Session(session_id()), session_id());
     Event::BudgetWarned { owner, session_id, budget_type, current_value, threshold_value }
+}
+
+fn stalled(call: &str) -> Event {
+    Event::RunStalled {
+        run_id: run_id(),
+        session_id: session_id(),
+        attempt: 1,
+        usage: Usage::default(),
+        cost_usd: None,
+        reports: 1,
+        pending_tool_call_ids: vec![call.to_owned()],
+    }
 }
 
 fn rate_limited(cause: RateCause, bucket: Option<(String, i64)>) -> Event {
@@ -584,10 +596,7 @@ fn the_bytes_of_a_payload_never_change() {
             r#""cause":"cool_down","bucket":"b","bucket_level":3}"#,
         ),
     );
-    check(
-        Event::RunStalled { run_id, session_id, attempt: 1, pending_tool_call_ids: vec!["c".to_owned()] },
-        r#"{"session_id":"SESSION","job_id":"RUN","attempt":1,"pending_tool_call_ids":["c"]}"#,
-    );
+    check(stalled("c"), r#"{"session_id":"SESSION","job_id":"RUN","attempt":1,"pending_tool_call_ids":["c"]}"#);
     let (usage, cost_usd) = (Usage::default(), None);
     check(
         Event::RunParked { run_id, session_id, attempt: 1, approval_id, usage, cost_usd, reports: 1 },

@@ -170,7 +170,7 @@ impl Model {
             time: status.time,
             sessions: status.sessions,
             queued: status.queued.values().sum(),
-            executing: status.workers.iter().map(|worker| u64::from(worker.executing)).sum(),
+            executing: status.in_use.get("global").copied().unwrap_or_default().into(),
         });
         self.workers = workers(status.workers);
         self.trouble = None;

@@ -3,13 +3,11 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use laneway_contract::{Actor, ApiError, ErrorCode, MessageDraft, MicroUsd};
+use laneway_contract::{Actor, ApiError, ErrorCode, MAX_AMOUNT, MessageDraft, MicroUsd};
 use serde_json::json;
 
 /// The longest id, role, key or reason, in bytes.
 pub(crate) const MAX_NAME_BYTES: usize = 128;
-/// The largest amount, of tokens or millionths of a US dollar: far beyond any run, so that sums never overflow.
-pub(super) const MAX_AMOUNT: u64 = 1_000_000_000_000;
 /// The most entries of a list of names.
 const MAX_NAMES: usize = 128;
 
@@ -22,13 +20,15 @@ pub(super) fn bad(path: &str, expected: impl fmt::Display) -> ApiError {
     refused(ErrorCode::BadRequest, path, expected)
 }
 
-/// A name: 1 to 128 bytes.
+/// A name: 1 to 128 bytes without control characters, so that it can be printed in any terminal.
 pub(super) fn name(path: &str, value: &str) -> Result<(), ApiError> {
-    if (1..=MAX_NAME_BYTES).contains(&value.len()) {
-        Ok(())
-    } else {
-        Err(bad(path, format_args!("has {} bytes: it must have 1 to {MAX_NAME_BYTES}", value.len())))
+    if !(1..=MAX_NAME_BYTES).contains(&value.len()) {
+        return Err(bad(path, format_args!("has {} bytes: it must have 1 to {MAX_NAME_BYTES}", value.len())));
     }
+    if value.chars().any(char::is_control) {
+        return Err(bad(path, "has control characters: it must have none"));
+    }
+    Ok(())
 }
 
 pub(super) fn optional_name(path: &str, value: Option<&String>) -> Result<(), ApiError> {

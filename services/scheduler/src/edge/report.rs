@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use laneway_contract::{
-    ApiError, AttemptResult, MAX_MESSAGES, MAX_TIMEOUT_MS, MessageDraft, Outcome, ProducedMessage, ReportAttempt,
-    Source,
+    ApiError, AttemptResult, MAX_AMOUNT, MAX_MESSAGES, MAX_TIMEOUT_MS, MessageDraft, Outcome, ProducedMessage,
+    ReportAttempt, Source,
 };
 use laneway_engine::Report;
 
 use super::Edge;
-use super::check::{self, MAX_AMOUNT as MAX_COUNT, bad};
+use super::check::{self, bad};
 use super::contents::{Contents, KnownArtifacts, TEXT};
 
 /// The most warnings of an attempt.
@@ -36,7 +36,7 @@ impl Edge {
 
 fn draft(contents: &mut Contents<'_>, index: usize, message: ProducedMessage) -> Result<MessageDraft, ApiError> {
     let at = |field: &str| format!("messages[{index}].{field}");
-    check::number(&at("token_count"), message.token_count, 0, MAX_COUNT, 0)?;
+    check::number(&at("token_count"), message.token_count, 0, MAX_AMOUNT, 0)?;
     if let Some(id) = &message.tool_call_id {
         check::name(&at("tool_call_id"), id)?;
     }
@@ -60,8 +60,8 @@ fn outcome(mut outcome: Outcome) -> Result<Outcome, ApiError> {
     let usage = &outcome.usage;
     let counts = [usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens];
     let counts = counts.into_iter().chain(outcome.cost_usd.map(|cost| cost.0));
-    if counts.into_iter().any(|count| count > MAX_COUNT) {
-        return Err(bad("outcome.usage", format_args!("has a count over {MAX_COUNT}")));
+    if counts.into_iter().any(|count| count > MAX_AMOUNT) {
+        return Err(bad("outcome.usage", format_args!("has a count over {MAX_AMOUNT}")));
     }
     check::number("outcome.first_token_after_ms", outcome.first_token_after_ms, 0, MAX_TIMEOUT_MS, 0)?;
     check::count("outcome.issues", outcome.issues.len(), 0, MAX_ISSUES)?;

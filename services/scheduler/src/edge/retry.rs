@@ -1,7 +1,7 @@
 //! `runs.retry`: a run that has failed becomes a new one, the same each time it is asked for.
 
 use laneway_contract::{
-    ApiError, ErrorCode, JobState, MessageDraft, MessageId, MessageRole, Mode, RetryRuns, RunId, RunRecord,
+    ApiError, ErrorCode, JobState, MessageDraft, MessageId, MessageRole, Mode, OnBusy, RetryRuns, RunId, RunRecord,
     SessionFields, SessionId, Source, Timestamp,
 };
 use laneway_engine::{NewSession, Submit};
@@ -149,7 +149,8 @@ impl Edge {
             priority: fields.priority,
             concurrency_group: fields.concurrency_group,
             fairness_key: Some(fields.fairness_key),
-            on_busy: fields.on_busy,
+            // Another try waits for its turn: it cancels nothing and is not refused.
+            on_busy: OnBusy::Enqueue,
             max_retries: fields.max_retries,
             retry_backoff: fields.retry_backoff,
             timeout_ms: fields.timeout_ms,

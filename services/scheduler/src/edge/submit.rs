@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use laneway_contract::{
     ApiError, ArtifactId, Backend, Content, DEFAULT_WAIT_MS, ErrorCode, ExecutionMode, Generation, GenerationSettings,
-    Lane, MAX_RETRIES, MAX_TIMEOUT_MS, MAX_WAIT_MS, MemoryPolicy, MessageDraft, MessageId, MessageRole, Mode, ModelId,
-    OnBusy, ParameterClass, RetryBackoff, RunId, SessionFields, SessionId, Source, SubmitRun,
+    Lane, MAX_AMOUNT, MAX_RETRIES, MAX_TIMEOUT_MS, MAX_WAIT_MS, MemoryPolicy, MessageDraft, MessageId, MessageRole,
+    Mode, ModelId, OnBusy, ParameterClass, RetryBackoff, RunId, SessionFields, SessionId, Source, SubmitRun,
 };
 use laneway_engine::{NewSession, Submit};
 use serde_json::json;
 
-use super::check::{self, MAX_AMOUNT, MAX_NAME_BYTES, bad};
+use super::check::{self, MAX_NAME_BYTES, bad};
 use super::contents::{Contents, JSON, KnownArtifacts};
 use super::{Edge, Needs, input};
 

@@ -342,6 +342,7 @@ fn a_retry_is_the_same_run_each_time() {
     let old = queued(&with(json!({
         "instructions": "be kind", "lane": "BACKGROUND", "priority": 7, "labels": {"a": "b"},
         "not_before": "1970-01-01T00:00:05Z", "deadline": "1970-01-01T00:00:09Z", "queue_timeout_ms": 3,
+        "on_busy": "INTERRUPT",
         "generation": {"max_output_tokens": 12, "stop": ["x"]},
     })));
     let system = old.session.instructions.unwrap();
@@ -358,6 +359,7 @@ fn a_retry_is_the_same_run_each_time() {
     assert_eq!((first.not_before, first.deadline), (old.run.fields.not_before, old.run.fields.deadline));
     assert_eq!((second.not_before, second.deadline, second.queue_timeout_ms), (None, None, Some(3)));
     assert_eq!((first.lane, first.priority, first.retry_of), (Lane::Background, 7, Some(old.run.run_id)));
+    assert_eq!((old.run.fields.on_busy, first.on_busy), (OnBusy::Interrupt, OnBusy::Enqueue), "it cancels nothing");
     assert_eq!((first.estimate.output_tokens, &first.generation), (12, &old.run.fields.generation));
     // The input is the same content in new messages.
     assert_eq!(first.input[0].content, old.run.fields.input[0].content);

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use laneway_contract::{ApiError, ErrorCode, MessageDraft};
+use laneway_contract::{ApiError, CreateSession, ErrorCode, MAX_AMOUNT, MessageDraft, MicroUsd};
 
 /// The longest id, role, key or label, in bytes.
 pub(crate) const MAX_NAME_BYTES: usize = 128;
@@ -42,13 +42,25 @@ pub(super) fn bad(at: At<'_>, expected: impl fmt::Display) -> ApiError {
     refused(ErrorCode::BadRequest, at, expected)
 }
 
-/// A name: 1 to 128 bytes.
+/// A name: 1 to 128 bytes without control characters, so that it can be printed in any terminal.
 pub(super) fn name(at: At<'_>, value: &str) -> Result<(), ApiError> {
-    if (1..=MAX_NAME_BYTES).contains(&value.len()) {
-        Ok(())
-    } else {
-        Err(bad(at, format_args!("has {} bytes: it must have 1 to {MAX_NAME_BYTES}", value.len())))
+    if !(1..=MAX_NAME_BYTES).contains(&value.len()) {
+        return Err(bad(at, format_args!("has {} bytes: it must have 1 to {MAX_NAME_BYTES}", value.len())));
     }
+    if value.chars().any(char::is_control) {
+        return Err(bad(at, "has control characters: it must have none"));
+    }
+    Ok(())
+}
+
+/// The amounts of a budget.
+pub(super) fn amounts(request: &CreateSession) -> Result<(), ApiError> {
+    let amounts = [("budget_tokens", request.budget_tokens), ("budget_usd", request.budget_usd.map(|usd| usd.0))];
+    let over = amounts.into_iter().find(|(_, amount)| amount.is_some_and(|amount| amount > MAX_AMOUNT));
+    over.map_or(Ok(()), |(field, _)| {
+        let most = if field == "budget_usd" { MicroUsd(MAX_AMOUNT).to_string() } else { MAX_AMOUNT.to_string() };
+        Err(bad(At::Field(field), format_args!("must be at most {most}")))
+    })
 }
 
 pub(super) fn optional_name(field: &str, value: Option<&String>) -> Result<(), ApiError> {

@@ -71,6 +71,7 @@ pub(crate) fn create(
 }
 
 fn check_names(request: &CreateSession) -> Result<(), ApiError> {
+    check::amounts(request)?;
     check::optional_name("role", request.role.as_ref())?;
     check::optional_name("wp_id", request.wp_id.as_ref())?;
     check::optional_name("mt_id", request.mt_id.as_ref())?;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use laneway_contract::{ApiError, BudgetOwner, ErrorCode, Event, LimitChange, Limits};
 
+use super::open;
 use crate::command::{LimitsChange, SetBudget, SetLimits};
 use crate::state::State;
 
@@ -49,6 +50,9 @@ impl State {
         let (tokens, usd) = account.lines();
         if (tokens.limit, usd.limit) == (command.tokens, command.usd) {
             return Ok(Vec::new());
+        }
+        if let BudgetOwner::Session(id) = &command.owner {
+            open(self.known(*id)?)?;
         }
         Ok(vec![Event::BudgetSet {
             owner: command.owner.clone(),

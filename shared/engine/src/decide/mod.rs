@@ -148,6 +148,20 @@ pub(crate) fn end_or_retry(mut run: Run, error: RunError, now: Timestamp) -> Vec
     events
 }
 
+/// A run whose attempt is over in the middle of tools: it is not repeated by itself.
+pub(crate) fn stalled(run: &Run) -> Event {
+    let status = &run.record.status;
+    Event::RunStalled {
+        run_id: run.record.run_id,
+        session_id: run.record.session_id,
+        attempt: status.attempt,
+        usage: status.usage,
+        cost_usd: status.cost_usd,
+        reports: run.reports,
+        pending_tool_call_ids: status.pending_tool_call_ids.clone(),
+    }
+}
+
 /// The error of a run that has used all tokens it may.
 pub(crate) fn budget_error() -> RunError {
     RunError {

@@ -6,7 +6,7 @@ use laneway_contract::{
 };
 
 use super::thread::appended;
-use super::{budget_error, end_or_retry, settle_with};
+use super::{budget_error, end_or_retry, settle_with, stalled};
 use crate::command::Report;
 use crate::run::{Phase, Run};
 use crate::schedule::{deadline_error, timeout_error};
@@ -60,7 +60,7 @@ impl State {
             }
             Some(outcome) => {
                 events.extend(concluded(run, outcome, &command.messages, now));
-                events.extend(self.cool_down(run, &outcome.result, now));
+                events.extend(self.cool_down(run, outcome, now));
             }
         }
         events
@@ -101,10 +101,17 @@ fn concluded(run: &Run, outcome: &Outcome, messages: &[MessageDraft], now: Times
             let state = if clean { JobState::Completed } else { JobState::CompletedWithIssues };
             vec![settle_with(run, state, now, output)]
         }
-        AttemptResult::Failed { error } if error.class == ErrorClass::WorkerLost && run.called_tool => lost(&run),
+        AttemptResult::Failed { error } if error.class == ErrorClass::WorkerLost && run.called_tool => {
+            // As when it is lost: what its tools have done is not known.
+            vec![stalled(&run)]
+        }
         AttemptResult::Failed { error } => end_or_retry(run, error.clone(), now),
         AttemptResult::Stopped { stop: Stop::Timeout } => {
-            let late = matches!(stop, Some(StopCause::Deadline));
+            // The worker's clock began before ours, so it may stop before anybody has asked it to.
+            let late = match stop {
+                Some(cause) => matches!(cause, StopCause::Deadline),
+                None => bounded_by_deadline(&run),
+            };
             end_or_retry(run, if late { deadline_error() } else { timeout_error() }, now)
         }
         // Nobody asked for it, so it is the worker's fault and no cancel.
@@ -125,20 +132,17 @@ fn concluded(run: &Run, outcome: &Outcome, messages: &[MessageDraft], now: Times
     }
 }
 
-/// A worker that has left after a tool was called is as one that was lost: what its tools have done is not known.
-fn lost(run: &Run) -> Vec<Event> {
-    let (run_id, session_id, status) = (run.record.run_id, run.record.session_id, &run.record.status);
-    let (attempt, worker_id) = (status.attempt, status.worker_id.clone());
-    let pending_tool_call_ids = status.pending_tool_call_ids.clone();
-    let expired = worker_id.map(|worker_id| Event::LeaseExpired {
-        run_id,
-        session_id,
-        attempt,
-        epoch: status.epoch,
-        worker_id,
-        action: "stall".to_owned(),
-    });
-    expired.into_iter().chain([Event::RunStalled { run_id, session_id, attempt, pending_tool_call_ids }]).collect()
+/// Whether the time of the attempt ends with that of the run.
+fn bounded_by_deadline(run: &Run) -> bool {
+    match run.phase {
+        Phase::Running { stop_at, .. } => run.record.fields.deadline.is_some_and(|deadline| deadline <= stop_at),
+        Phase::Delayed { .. }
+        | Phase::Queued
+        | Phase::Dispatched { .. }
+        | Phase::Backoff { .. }
+        | Phase::Stalled
+        | Phase::AwaitingUser => false,
+    }
 }
 
 /// The run with what the outcome adds to its record.

@@ -62,7 +62,13 @@ fn what_has_called_a_tool_is_never_repeated_by_itself() {
         } else {
             let mut command = world.report_command(run, epoch, failed(ErrorClass::WorkerLost, true, None));
             command.report_no = 1;
-            world.run(&Command::Report(Box::new(command))).unwrap();
+            let command = Command::Report(Box::new(command));
+            assert!(!world.run(&command).unwrap().is_empty());
+            assert!(world.run(&command).unwrap().is_empty(), "a repeat gets its first answer");
+            let run = world.state.run(run).unwrap();
+            assert_eq!((run.record.status.usage.total(), run.lost), (7, 0), "it has left, and was not lost");
+            let (tokens, _) = world.state.session_budget(session).unwrap().lines();
+            assert_eq!((tokens.used, tokens.reserved), (7, 0));
         }
         assert_eq!((world.job_state(run), world.session_state(session)), (JobState::Stalled, SessionState::Blocked));
         assert_eq!(world.state.run(run).unwrap().record.status.pending_tool_call_ids, ["call-1"]);
@@ -196,6 +202,102 @@ fn server_errors_in_a_row_hold_the_provider_and_a_failed_probe_holds_it_longer()
     assert_eq!(held(&mut world, "echo/b"), WaitReason::CoolDown);
     world.advance(1);
     assert_eq!(held(&mut world, "echo/b"), WaitReason::None);
+}
+
+/// A run of the model that executes.
+fn begin(world: &mut World, model_id: &str) -> (RunId, Epoch) {
+    let session = world.create(model_id);
+    let mut command = world.submit_command(Some(session));
+    command.max_retries = 0;
+    let run = world.submit_with(command);
+    let epoch = world.claim(run);
+    (run, epoch)
+}
+
+#[test]
+fn a_server_error_that_says_when_to_come_back_holds_the_provider_until_then() {
+    let mut world = World::new();
+    let (run, epoch) = begin(&mut world, "echo/a");
+    world.report(run, epoch, failed(ErrorClass::Server, true, Some(30_000))).unwrap();
+    assert_eq!(held(&mut world, "echo/b"), WaitReason::CoolDown);
+    // One that says nothing opens nothing.
+    world.advance(29_999);
+    assert_eq!(held(&mut world, "echo/b"), WaitReason::CoolDown);
+    world.advance(1);
+    let (run, epoch) = begin(&mut world, "echo/b");
+    world.report(run, epoch, failed(ErrorClass::Server, true, None)).unwrap();
+    let (probe, epoch) = begin(&mut world, "echo/a");
+    assert_eq!(held(&mut world, "echo/b"), WaitReason::CoolDown, "one goes ahead, as before");
+    world.complete(probe, epoch);
+    assert_eq!(held(&mut world, "echo/b"), WaitReason::None);
+}
+
+#[test]
+fn calls_from_before_a_cool_down_neither_end_it_nor_stand_in_its_way() {
+    let mut world = World::new();
+    world.set_limits(Limits { per_model: 8, per_provider: 8, ..Limits::default() });
+    let old: Vec<_> = (0..3).map(|_| begin(&mut world, "echo/a")).collect();
+    let (run, epoch) = begin(&mut world, "echo/a");
+    world.report(run, epoch, failed(ErrorClass::RateLimit, true, Some(10_000))).unwrap();
+    world.advance(10_000);
+    let (run, epoch) = old[0];
+    world.complete(run, epoch);
+    let (probe, epoch) = begin(&mut world, "echo/a");
+    assert_eq!(held(&mut world, "echo/a"), WaitReason::CoolDown, "only one tries it out");
+    let explained = {
+        let session = world.create("echo/a");
+        let run = world.submit(session);
+        world.state.explain(world.state.run(run).unwrap(), &world.hints, world.now)
+    };
+    let [hold] = &explained.holds[..] else { panic!("{explained:?}") };
+    assert_eq!((hold.name.as_str(), hold.limit, hold.level), ("model:echo/a", Some(1), Some(1)));
+    assert_eq!(hold.holders.iter().map(|holder| holder.run_id).collect::<Vec<_>>(), [probe]);
+    // An answer without a call proves nothing.
+    let mut command = world.report_command(probe, epoch, AttemptResult::Completed { finish: Finish::Budget });
+    let outcome = command.outcome.as_mut().unwrap();
+    (outcome.usage, outcome.first_token_after_ms) = (Usage::default(), None);
+    world.run(&Command::Report(Box::new(command))).unwrap();
+    let waiting = world.state.dispatched().map(|run| run.record.run_id).collect::<Vec<_>>();
+    assert_eq!(waiting.len(), 1, "the next tries it out alone");
+    let epoch = world.claim(waiting[0]);
+    world.complete(waiting[0], epoch);
+    begin(&mut world, "echo/a");
+    begin(&mut world, "echo/a");
+    assert_eq!(held(&mut world, "echo/a"), WaitReason::CoolDown, "and then two");
+}
+
+#[test]
+fn an_attempt_that_stops_by_itself_at_the_deadline_has_missed_the_deadline() {
+    for (deadline_ms, code) in [(20_000, "deadline_exceeded"), (200_000, "timeout")] {
+        let mut world = World::new();
+        let session = world.create("echo/a");
+        let mut command = world.submit_command(Some(session));
+        (command.deadline, command.max_retries) = (Some(world.now.plus_millis(deadline_ms)), 0);
+        let run = world.submit_with(command);
+        let epoch = world.claim(run);
+        world.report(run, epoch, AttemptResult::Stopped { stop: Stop::Timeout }).unwrap();
+        assert_eq!(world.settled(run).status.error.unwrap().code, code);
+    }
+}
+
+#[test]
+fn a_budget_of_a_session_warns_at_once_and_ends_with_it() {
+    let mut world = World::new();
+    let (session, run, epoch) = executing(&mut world);
+    world.complete(run, epoch);
+    let set = |tokens| {
+        let owner = BudgetOwner::Session(session);
+        Command::SetBudget(crate::SetBudget { owner, tokens, usd: None, actor: actor() })
+    };
+    // 7 are used.
+    let events = world.run(&set(Some(8))).unwrap();
+    assert!(events.iter().any(|event| matches!(event, Event::BudgetWarned { current_value: 7, .. })), "{events:?}");
+    world.run(&set(Some(u64::MAX))).unwrap();
+    let (actor, reason) = (actor(), String::new());
+    let end = EndSession { session_id: session, end: SessionState::Completed, cancel_runs: false, actor, reason };
+    world.run(&Command::End(end)).unwrap();
+    assert!(world.run(&set(Some(u64::MAX))).unwrap().is_empty(), "as it is");
+    assert_eq!(world.run(&set(None)).unwrap_err().code, ErrorCode::SessionTerminal);
 }
 
 #[test]

@@ -112,7 +112,7 @@ fn lanes_share_by_their_weights() {
     for lane in Lane::ALL {
         println!("  {lane}: {} of {}", shop.served_lanes[lane], shop.dispatches);
     }
-    assert!(worst <= 8.0, "{worst} dispatches from the fair share");
+    assert!(worst <= 2.0, "{worst} dispatches from the fair share");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn thousands_of_keys_take_turns() {
         }
     }
     shop.served_keys.clear();
-    let (begun, mut worst) = (shop.dispatches, 0);
+    let (begun, mut worst, mut looks) = (shop.dispatches, 0, 0);
     while shop.dispatches < begun + 5 * KEYS as u64 {
         let session = shop.end_one();
         // Bursts: now and then a session asks for much more at once.
@@ -136,10 +136,13 @@ fn thousands_of_keys_take_turns() {
         if shop.dispatches.is_multiple_of(100) && shop.served_keys.len() == KEYS {
             let (most, least) = (shop.served_keys.values().max(), shop.served_keys.values().min());
             worst = worst.max(most.unwrap() - least.unwrap());
+            looks += 1;
         }
     }
+    assert_eq!(shop.served_keys.len(), KEYS, "a key was never served");
+    assert!(looks > 100, "looked {looks} times");
     println!("keys: {KEYS} keys, {} dispatches at 16 slots, no two more than {worst} apart", shop.dispatches - begun);
-    assert!(worst <= 2, "{worst} turns apart");
+    assert!(worst <= 1, "{worst} turns apart");
 }
 
 /// Dispatches of an owner with `sessions` sessions in `keys` keys, and of one with one session, at one slot.

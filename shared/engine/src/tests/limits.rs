@@ -1,8 +1,11 @@
 //! Concurrency limits, workers and the reasons for a wait.
 
+use std::collections::BTreeMap;
+
 use laneway_contract::*;
 
 use super::world::*;
+use crate::{CancelTarget, Command, LimitsChange, SetLimits};
 
 fn many(world: &mut World, count: usize, model_id: &str) -> Vec<RunId> {
     let submit = |_| {
@@ -117,4 +120,47 @@ fn no_lane_starves_and_each_gets_its_weight() {
     for lane in Lane::ALL {
         assert!(served[lane].abs_diff(lane.weight() * 10) <= 1, "{lane}: {served:?}");
     }
+}
+
+#[test]
+fn what_cannot_be_read_again_is_no_name_of_a_limit() {
+    let mut world = World::new();
+    for limits in [
+        Limits { providers: BTreeMap::from([("OpenAI".to_owned(), 8)]), ..Limits::default() },
+        Limits { groups: BTreeMap::from([(String::new(), 8)]), ..Limits::default() },
+        Limits { groups: BTreeMap::from([("a\u{1b}[2J".to_owned(), 8)]), ..Limits::default() },
+        Limits { groups: (0..MAX_LIMITS).map(|n| (format!("g{n}"), 8)).collect(), ..Limits::default() },
+    ] {
+        let change = LimitsChange::Configured(Box::new(limits));
+        let refused = world.run(&Command::SetLimits(Box::new(SetLimits { change, actor: actor() }))).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::BadRequest, "{refused}");
+    }
+    let limits = Limits { groups: (0..MAX_LIMITS - 3).map(|n| (format!("g{n}"), 8)).collect(), ..Limits::default() };
+    let events = world.set_limits(limits);
+    let bytes = serde_json::to_vec(&events).unwrap();
+    assert_eq!(serde_json::from_slice::<Vec<Event>>(&bytes).unwrap(), events);
+}
+
+#[test]
+fn a_call_from_before_a_bucket_was_made_gives_it_nothing_back() {
+    let mut world = World::new();
+    let rate = |per_minute: Option<u64>| {
+        let name = LimitName::TokensPerMinute(Scope::Model(model("echo/a")));
+        let change = LimitsChange::Single(vec![(name, per_minute)]);
+        Command::SetLimits(Box::new(SetLimits { change, actor: actor() }))
+    };
+    let submit = |world: &mut World, tokens| {
+        let session = world.create("echo/a");
+        let mut command = world.submit_command(Some(session));
+        command.estimated_tokens = Some(tokens);
+        world.submit_with(command)
+    };
+    world.run(&rate(Some(1_000))).unwrap();
+    let before = submit(&mut world, 800);
+    world.run(&rate(None)).unwrap();
+    world.run(&rate(Some(1_000))).unwrap();
+    let all = submit(&mut world, 1_000);
+    assert_eq!((world.job_state(before), world.job_state(all)), (JobState::Dispatched, JobState::Dispatched));
+    world.cancel(CancelTarget::Run(before));
+    assert_eq!(world.state.bucket_level(RateKind::Tokens, &Scope::Model(model("echo/a")), world.now), Some(0));
 }

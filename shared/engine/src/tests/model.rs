@@ -30,8 +30,10 @@ pub(super) struct ModelRun {
     goes_on: bool,
     claimed: bool,
     estimate: Estimate,
-    reserved: Reservation,
-    unknown: Reservation,
+    /// With the number of changes of limits until then.
+    reserved: (Reservation, u64),
+    unknown: (Reservation, u64),
+    dispatched_at: Timestamp,
     usage: u64,
     usd: u64,
 }
@@ -58,7 +60,11 @@ pub(super) struct Model {
     pub(super) runs: BTreeMap<RunId, ModelRun>,
     sessions: BTreeMap<SessionId, ModelSession>,
     budgets: BTreeMap<BudgetOwner, Budget>,
-    buckets: BTreeMap<(RateKind, Scope), (i128, i64)>,
+    /// Units, when, and the change of limits that made it.
+    buckets: BTreeMap<(RateKind, Scope), (i128, i64, u64)>,
+    changes: u64,
+    /// Waits for a rate that were recorded.
+    recorded: std::collections::BTreeSet<(RunId, String)>,
     still_ms: i64,
     cool: BTreeMap<Scope, CoolDown>,
     pass: BTreeMap<Lane, u64>,
@@ -82,6 +88,13 @@ fn owner_of(key: &str) -> &str {
 
 fn scopes(model: &ModelId) -> [Scope; 2] {
     [Scope::Provider(model.provider().to_owned()), Scope::Model(model.clone())]
+}
+
+fn cause_of(kind: RateKind) -> RateCause {
+    match kind {
+        RateKind::Requests => RateCause::RequestsPerMinute,
+        RateKind::Tokens => RateCause::TokensPerMinute,
+    }
 }
 
 impl Model {
@@ -136,7 +149,7 @@ impl Model {
 
     fn bucket(&self, kind: RateKind, scope: &Scope, now: Timestamp) -> Option<i128> {
         let rate = self.limits.rate(kind, scope)?;
-        let (units, at) = self.buckets[&(kind, scope.clone())];
+        let (units, at, _) = self.buckets[&(kind, scope.clone())];
         let back = i128::from(rate.per_minute) * i128::from((now.millis() - self.still_ms - at).max(0));
         Some((units + back).min(i128::from(rate.capacity) * UNITS))
     }
@@ -146,11 +159,15 @@ impl Model {
         rate.map_or(0, |rate| if kind == RateKind::Requests { 1 } else { tokens.min(rate.capacity) })
     }
 
-    fn move_bucket(&mut self, kind: RateKind, scope: &Scope, amount: i128, now: Timestamp) {
+    fn move_bucket(&mut self, kind: RateKind, scope: &Scope, amount: i128, taken: u64, now: Timestamp) {
         let Some(units) = self.bucket(kind, scope, now) else { return };
         let full = i128::from(self.limits.rate(kind, scope).unwrap().capacity) * UNITS;
         let clock = now.millis() - self.still_ms;
-        self.buckets.insert((kind, scope.clone()), ((units + amount * UNITS).min(full), clock));
+        let (_, _, made) = self.buckets[&(kind, scope.clone())];
+        // A call that began before the bucket was made neither takes of it nor gives back.
+        if made <= taken {
+            self.buckets.insert((kind, scope.clone()), ((units + amount * UNITS).min(full), clock, made));
+        }
     }
 
     /// The heads of all sessions, in the order of the rules.
@@ -187,6 +204,18 @@ impl Model {
 
     /// The run that has to be dispatched now.
     pub(super) fn choose(&self, hints: &Hints, now: Timestamp) -> Option<RunId> {
+        self.look(hints, now, |_, _| ())
+    }
+
+    /// SCHED-3: every head that waits for a rate has said so.
+    pub(super) fn check_waits(&self, hints: &Hints, now: Timestamp) {
+        self.look(hints, now, |run, cause| {
+            let is_recorded = self.recorded.contains(&(run, cause.to_string()));
+            assert!(is_recorded, "SCHED-3: {run} waits for {cause}, and that is not recorded");
+        });
+    }
+
+    fn look(&self, hints: &Hints, now: Timestamp, waits: impl Fn(RunId, RateCause)) -> Option<RunId> {
         let mut closed: Vec<(RateKind, Scope)> = Vec::new();
         'heads: for run in self.heads() {
             let other = run.record.fields.lane != Lane::Primary;
@@ -199,7 +228,9 @@ impl Model {
             let model = &run.record.fields.model_id;
             for scope in scopes(model) {
                 let Some(cool) = self.cool.get(&scope) else { continue };
-                let in_flight = self.holding().filter(|other| scopes(&other.record.fields.model_id).contains(&scope));
+                let since = |other: &&ModelRun| other.dispatched_at >= cool.until;
+                let in_flight =
+                    self.holding().filter(|other| scopes(&other.record.fields.model_id).contains(&scope)).filter(since);
                 if cool.allowed.is_some_and(|allowed| cool.until > now || in_flight.count() >= allowed as usize) {
                     continue 'heads;
                 }
@@ -215,6 +246,7 @@ impl Model {
                 for scope in scopes(model) {
                     let Some(units) = self.bucket(kind, &scope, now) else { continue };
                     if units < i128::from(self.needs(kind, &scope, tokens)) * UNITS {
+                        waits(run.record.run_id, cause_of(kind));
                         closed.push((kind, scope));
                         continue 'heads;
                     }
@@ -264,7 +296,8 @@ impl Model {
         if let Some(spent) = used.filter(|used| !called && *used != (0, 0)) {
             let run = self.runs.get_mut(&id).unwrap();
             let charged = std::mem::take(&mut run.unknown);
-            self.give_back(&provider, &of_model, &charged, spent.0, now);
+            self.give_back(&provider, &of_model, charged, spent.0, now);
+            let (charged, _) = charged;
             self.charge(session, |budget| {
                 budget.used.0 = budget.used.0 - charged.tokens + spent.0;
                 budget.used.1 = budget.used.1 - charged.cost_usd.0 + spent.1;
@@ -274,14 +307,14 @@ impl Model {
         if !matches!(run.place, Place::Dispatched(_) | Place::Running(_)) {
             return;
         }
-        let reserved = std::mem::take(&mut run.reserved);
+        let (reserved, taken) = std::mem::take(&mut run.reserved);
         if !called || used.is_none() {
             for scope in [&provider, &of_model] {
-                self.move_bucket(RateKind::Requests, scope, 1, now);
+                self.move_bucket(RateKind::Requests, scope, 1, taken, now);
             }
         }
         let spent = used.filter(|_| called).unwrap_or((0, 0));
-        self.give_back(&provider, &of_model, &reserved, spent.0, now);
+        self.give_back(&provider, &of_model, (reserved, taken), spent.0, now);
         self.charge(session, |budget| {
             budget.reserved.0 -= reserved.tokens;
             budget.reserved.1 -= reserved.cost_usd.0;
@@ -291,10 +324,17 @@ impl Model {
     }
 
     /// Reserved tokens come back, less those that were used.
-    fn give_back(&mut self, provider: &Scope, model: &Scope, reserved: &Reservation, used: u64, now: Timestamp) {
+    fn give_back(
+        &mut self,
+        provider: &Scope,
+        model: &Scope,
+        (reserved, taken): (Reservation, u64),
+        used: u64,
+        now: Timestamp,
+    ) {
         let back = |reserved: u64| i128::from(reserved) - i128::from(used);
-        self.move_bucket(RateKind::Tokens, provider, back(reserved.provider_tokens), now);
-        self.move_bucket(RateKind::Tokens, model, back(reserved.model_tokens), now);
+        self.move_bucket(RateKind::Tokens, provider, back(reserved.provider_tokens), taken, now);
+        self.move_bucket(RateKind::Tokens, model, back(reserved.model_tokens), taken, now);
     }
 
     pub(super) fn stood_still(&mut self, gap_ms: u64) {
@@ -313,11 +353,14 @@ impl Model {
                     .map(|(kind, scope)| ((*kind, scope.clone()), self.bucket(*kind, scope, now)))
                     .collect();
                 self.limits = limits.clone();
-                self.buckets.clear();
+                self.changes += 1;
+                let before = std::mem::take(&mut self.buckets);
                 for (kind, scope) in limits.rates() {
                     let full = i128::from(limits.rate(kind, &scope).unwrap().capacity) * UNITS;
-                    let units = old.get(&(kind, scope.clone())).copied().flatten().unwrap_or(full).min(full);
-                    self.buckets.insert((kind, scope), (units, now.millis() - self.still_ms));
+                    let key = (kind, scope);
+                    let units = old.get(&key).copied().flatten().unwrap_or(full).min(full);
+                    let made = before.get(&key).map_or(self.changes, |(_, _, made)| *made);
+                    self.buckets.insert(key, (units, now.millis() - self.still_ms, made));
                 }
             }
             Event::BudgetSet { owner, tokens, usd, .. } => {
@@ -345,6 +388,12 @@ impl Model {
                 self.sessions.get_mut(&message.session_id).unwrap().window += tokens;
             }
             Event::RunQueued { run, estimate, .. } => self.queued(run, *estimate, now),
+            Event::RunRateLimited { run_id, cause, .. } => {
+                assert!(
+                    self.recorded.insert((*run_id, cause.to_string())),
+                    "SCHED-3: {run_id} waits for {cause} twice"
+                );
+            }
             Event::RunDispatched { run_id, pool, reserved, .. } => {
                 assert_eq!(self.choose(hints, now), Some(*run_id), "another run had to be dispatched");
                 self.dispatched(*run_id, pool, *reserved, now);
@@ -363,12 +412,13 @@ impl Model {
                 run.claimed = true;
                 run.goes_on &= run.decided;
                 run.decided = false;
-                run.unknown = Reservation::default();
+                run.unknown = Default::default();
             }
             Event::LeaseExpired { run_id, .. } => {
                 let run = self.runs.get_mut(run_id).unwrap();
-                let (session, reserved) = (run.record.session_id, std::mem::take(&mut run.reserved));
-                run.unknown = reserved;
+                let session = run.record.session_id;
+                run.unknown = std::mem::take(&mut run.reserved);
+                let (reserved, _) = run.unknown;
                 self.charge(session, |budget| {
                     budget.reserved.0 -= reserved.tokens;
                     budget.reserved.1 -= reserved.cost_usd.0;
@@ -384,7 +434,10 @@ impl Model {
                 self.settle(*run_id, Some((usage.total(), cost_usd.unwrap_or_default().0)), now);
                 self.runs.get_mut(run_id).unwrap().place = Place::Parked;
             }
-            Event::RunStalled { run_id, .. } => self.runs.get_mut(run_id).unwrap().place = Place::Parked,
+            Event::RunStalled { run_id, usage, cost_usd, .. } => {
+                self.settle(*run_id, Some((usage.total(), cost_usd.unwrap_or_default().0)), now);
+                self.runs.get_mut(run_id).unwrap().place = Place::Parked;
+            }
             Event::RunDecided { run_id, decision: decision @ (Decision::Approve | Decision::Retry), .. } => {
                 let run = self.runs.get_mut(run_id).unwrap();
                 run.place = Place::Queued;
@@ -429,8 +482,9 @@ impl Model {
             goes_on: false,
             claimed: false,
             estimate,
-            reserved: Reservation::default(),
-            unknown: Reservation::default(),
+            reserved: Default::default(),
+            unknown: Default::default(),
+            dispatched_at: now,
             usage: 0,
             usd: 0,
         };
@@ -458,17 +512,19 @@ impl Model {
         self.owners.insert((lane, priority, owner_of(&key).to_owned()), self.turns);
         self.keys.insert((lane, priority, key), self.turns);
         for scope in [&provider, &of_model] {
-            self.move_bucket(RateKind::Requests, scope, -1, now);
+            self.move_bucket(RateKind::Requests, scope, -1, self.changes, now);
         }
-        self.move_bucket(RateKind::Tokens, &provider, -i128::from(reserved.provider_tokens), now);
-        self.move_bucket(RateKind::Tokens, &of_model, -i128::from(reserved.model_tokens), now);
+        self.move_bucket(RateKind::Tokens, &provider, -i128::from(reserved.provider_tokens), self.changes, now);
+        self.move_bucket(RateKind::Tokens, &of_model, -i128::from(reserved.model_tokens), self.changes, now);
         self.charge(session, |budget| {
             budget.reserved.0 += tokens;
             budget.reserved.1 += usd;
         });
+        let changes = self.changes;
         let run = self.runs.get_mut(&id).unwrap();
         run.place = Place::Dispatched(pool.clone());
-        run.reserved = reserved;
+        run.reserved = (reserved, changes);
+        run.dispatched_at = now;
     }
 
     /// Owners and keys without runs lose their place.

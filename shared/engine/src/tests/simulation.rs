@@ -1,8 +1,8 @@
 //! Clients, workers, people and the clock as actors, drawn by a seed; every rule is checked after every turn.
 //!
 //! Checked: each dispatch and each reservation is the one that the slow model asks for, and nothing waits that the model
-//! would start (SCHED-2, 5, 6, 8, SESS-3, buckets, budgets); limits are kept even so; runs end once; epochs rise; threads
-//! have no holes; folding again gives the same state; what `explain` claims comes true.
+//! would start (SCHED-2, 5, 6, 8, SESS-3, buckets, budgets); waits for a rate are recorded once (SCHED-3); limits are kept
+//! even so; runs end once; epochs rise; threads have no holes; folding again gives the same state; what `explain` claims comes true.
 
 use std::collections::BTreeMap;
 
@@ -153,11 +153,26 @@ impl Simulation {
                 self.world.now = self.world.now.plus_millis(gap as i64);
                 self.world.stood_still(gap);
                 self.model.stood_still(gap);
-                self.world.tick();
-                self.fold();
+                self.take_over();
             }
             _ => self.explain(),
         }
+    }
+
+    /// The new leader has heard no worker yet, gives every attempt a full lease, and then hears them again.
+    fn take_over(&mut self) {
+        let workers = std::mem::take(&mut self.world.hints).workers;
+        let now = self.world.now;
+        for (run, epoch) in
+            self.world.state.executing().map(|r| (r.record.run_id, r.record.status.epoch)).collect::<Vec<_>>()
+        {
+            self.world.hints.give_lease(run, epoch, now);
+        }
+        self.world.tick();
+        self.fold();
+        self.world.hints.workers = workers;
+        self.world.tick();
+        self.fold();
     }
 
     /// Mostly moments, sometimes minutes.
@@ -391,6 +406,7 @@ impl Simulation {
     fn check(&self) {
         let (state, seed, now) = (&self.world.state, self.seed, self.world.now);
         assert_eq!(self.model.choose(&self.world.hints, now), None, "seed {seed}: SCHED-8, a run could start");
+        self.model.check_waits(&self.world.hints, now);
         let mut executing = BTreeMap::<SessionId, u32>::new();
         for run in state.live_runs(None) {
             let place = &self.model.runs[&run.record.run_id].place;

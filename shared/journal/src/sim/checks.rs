@@ -20,6 +20,8 @@ pub(super) struct Effect {
     pub(super) events: Vec<u64>,
     /// The memory of the process after the turn.
     pub(super) memory: Memory,
+    /// The last frame of which anything was answered when the turn was begun.
+    pub(super) after: u64,
 }
 
 /// The state that frames are folded into: equal only when the same was applied in the same order.
@@ -90,6 +92,7 @@ impl Checks {
             }
             let number = self.memories.get(&effect.memory).expect("a turn was decided on a state that never was");
             assert!(*number <= released.number, "a turn was answered before a frame that it builds on");
+            assert!(*number >= effect.after, "a turn was decided on less than what had been answered before it");
         }
     }
 

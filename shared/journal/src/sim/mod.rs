@@ -70,7 +70,7 @@ fn clocks_that_are_set() {
 /// life for its own.
 #[test]
 fn processes_that_start_again_with_their_clocks_behind() {
-    let profile = Profile { bad_network: true, abandons: true, clocks_behind: true, ..Profile::default() };
+    let profile = Profile { bad_network: true, kills: true, abandons: true, clocks_behind: true, ..Profile::default() };
     check(&profile, |seen| seen.takeovers > 0 && seen.deposed > 0);
 }
 

@@ -79,6 +79,8 @@ pub(super) struct World<'a> {
     processes: Vec<Process<Event>>,
     checks: Checks,
     next_event: u64,
+    /// The last frame of which anything was answered.
+    answered: u64,
     probe: Option<u64>,
     probe_released: bool,
 }
@@ -100,6 +102,7 @@ impl<'a> World<'a> {
             processes,
             checks: Checks::default(),
             next_event: 1,
+            answered: 0,
             probe: None,
             probe_released: false,
         }
@@ -265,6 +268,7 @@ impl<'a> World<'a> {
             }
             Action::Release(released) => {
                 self.checks.released(&released);
+                self.answered = self.answered.max(released.number);
                 seen.released += released.effects.len() as u64;
                 for effect in &released.effects {
                     let (order, _) = target.waiting.pop_front().expect("released once");

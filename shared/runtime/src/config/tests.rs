@@ -132,6 +132,8 @@ fn values_that_do_not_go_together_are_refused() {
         ("replicas = 2", "replicas"),
         ("worker.slots = 0", "worker.slots"),
         ("worker.models = []", "worker.models"),
+        ("[limits.providers]\nOpenAI = 8", "limits"),
+        ("[limits]\nglobal = 2000000", "limits"),
     ] {
         let error = load(file, &[], &Overlay::default()).unwrap_err();
         assert!(matches!(error, ConfigError::Invalid { key: found, .. } if found == key), "{file}: {error}");

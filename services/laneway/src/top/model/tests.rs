@@ -43,7 +43,7 @@ pub(in crate::top) fn look(at_ms: u64, chunks: u64, ended_runs: u64) -> Look {
         journal_seq: 48_211,
         time: NOW,
         limits: Limits { lane_weights: BTreeMap::from([(Lane::Subagent, 5)]), ..Limits::default() },
-        in_use: BTreeMap::new(),
+        in_use: BTreeMap::from([("global".to_owned(), 11)]),
         queued: BTreeMap::from(queued),
         sessions: 126,
         ended_runs,

@@ -28,6 +28,7 @@ pub(in crate::endpoints) async fn retry(
     incoming: Incoming<RetryRuns>,
 ) -> Result<RetryReply, Refusal> {
     let Incoming { body, traceparent, .. } = incoming;
+    let asked_by = body.actor.id.clone();
     let Retry { which, dry_run, key } = edge::retry(body)?;
     let named_runs = if let Which::Named(run_ids) = &which { run_ids.clone() } else { Vec::new() };
     let live = move |scene: &mut Scene<'_>| {
@@ -35,13 +36,14 @@ pub(in crate::endpoints) async fn retry(
         Ok(live.collect::<BTreeMap<RunId, JobState>>())
     };
     let Answered { body: live, journal_seq: min_seq } = context.desk.look(live).await?;
-    let (found, cursor) = match which {
+    let (mut found, cursor) = match which {
         Which::Named(run_ids) => (named(&context, run_ids, &live, min_seq).await?, None),
         Which::Found(filter) => found(&context, &filter, min_seq).await?,
     };
     let mut runs = Vec::with_capacity(found.len());
-    // Oldest first, so that runs of one session come in the order in which they were submitted.
-    for (run_id, old) in found.into_iter().rev() {
+    // In the order in which they were submitted, so that those of one session are.
+    found.sort_by_key(|(run_id, old)| (old.as_ref().ok().map(|run| run.status.submitted_at), *run_id));
+    for (run_id, old) in found {
         let row = match old {
             Ok(old) => one(&context, *old, key.as_deref(), dry_run, min_seq, traceparent.clone()).await,
             Err(error) => Err(error.into()),
@@ -53,7 +55,11 @@ pub(in crate::endpoints) async fn retry(
             Err(Refusal::Silent) => return Err(Refusal::Silent),
         });
     }
-    runs.reverse();
+    runs.sort_by_key(|row| std::cmp::Reverse(row.run_id));
+    let retried = runs.iter().filter(|row| row.retried_as.is_some() && !row.repeated).count();
+    if retried > 0 {
+        tracing::info!(asked_by, retried, "failed runs are tried again");
+    }
     Ok(RetryReply { runs, cursor, dry_run })
 }
 
@@ -147,8 +153,8 @@ async fn one(
     let new = retried_as(run_id, key);
     let look = move |scene: &mut Scene<'_>| before(scene, run, new);
     let Answered { body: Before { old, repeated, now }, .. } = context.desk.look(look).await?;
-    if dry_run || repeated {
-        return Ok(RetriedRun { run_id, retried_as: repeated.then_some(new), repeated, error: None });
+    if repeated {
+        return Ok(RetriedRun { run_id, retried_as: Some(new), repeated, error: None });
     }
     let instructions = old.session.instructions.filter(|_| old.needs_session());
     let known = match instructions {
@@ -156,6 +162,9 @@ async fn one(
         None => KnownArtifacts::new(),
     };
     let submit = context.desk.edge().again(old, key, &known, now, traceparent)?;
+    if dry_run {
+        return Ok(RetriedRun { run_id, retried_as: None, repeated, error: None });
+    }
     let prepared = Prepared { submit, of_session_model: None, wait: None };
     let repeated = submitted(&context.desk, prepared).await?.body.repeated;
     Ok(RetriedRun { run_id, retried_as: Some(new), repeated, error: None })
@@ -168,5 +177,11 @@ fn before(scene: &Scene<'_>, run: RunRecord, new: RunId) -> Result<Before, ApiEr
     let session = state.session(session_id).ok_or_else(missing)?;
     let old = Old { run, session: session.creation.fields.clone(), closed: session.is_closed() };
     let repeated = state.run(new).is_some() || state.ended_run(new).is_some();
+    if !repeated && old.closed && !old.needs_session() {
+        let message = format!("session {session_id} is {}: go on in a new session", session.status.state);
+        return Err(
+            ApiError::new(ErrorCode::SessionTerminal, message).with_details(json!({"state": session.status.state}))
+        );
+    }
     Ok(Before { old, repeated, now: scene.now })
 }

@@ -38,7 +38,7 @@ impl World<'_> {
         }
         target.pushed += 1;
         target.waiting.push_back((target.pushed, events.clone()));
-        let effect = Effect { order: target.pushed, events, memory: target.memory };
+        let effect = Effect { order: target.pushed, events, memory: target.memory, after: self.answered };
         target.node.push(turn, effect).expect("begun under this leadership");
         self.poll(index, seen);
     }
