@@ -103,10 +103,10 @@ impl Rates {
 
     /// Adds to a bucket what comes back, or takes from it with a negative `amount`. It may go below zero. A call that
     /// began before the bucket was made concerns it in nothing.
-    fn change(&mut self, limits: &Limits, bucket: (RateKind, Scope), amount: i64, taken: &Taken, now: Timestamp) {
-        let Some(rate) = limits.rate(bucket.0, &bucket.1) else { return };
+    fn change(&mut self, limits: &Limits, name: &(RateKind, Scope), amount: i64, taken: &Taken, now: Timestamp) {
+        let Some(rate) = limits.rate(name.0, &name.1) else { return };
         let clock = self.clock(now);
-        if let Some(bucket) = self.buckets.get_mut(&bucket).filter(|bucket| bucket.made <= taken.rates) {
+        if let Some(bucket) = self.buckets.get_mut(name).filter(|bucket| bucket.made <= taken.rates) {
             let units = bucket.units_at(rate, clock).saturating_add(amount.saturating_mul(UNITS));
             (bucket.units, bucket.at) = (units.min(full(rate)), clock);
         }
@@ -115,11 +115,11 @@ impl Rates {
     /// A dispatch takes what it has reserved.
     pub(crate) fn reserve(&mut self, limits: &Limits, scopes: [Scope; 2], taken: &Taken, now: Timestamp) {
         for scope in &scopes {
-            self.change(limits, (RateKind::Requests, scope.clone()), -1, taken, now);
+            self.change(limits, &(RateKind::Requests, scope.clone()), -1, taken, now);
         }
         let tokens = taken.tokens().map(|tokens| -tokens);
         for (scope, tokens) in scopes.into_iter().zip(tokens) {
-            self.change(limits, (RateKind::Tokens, scope), tokens, taken, now);
+            self.change(limits, &(RateKind::Tokens, scope), tokens, taken, now);
         }
     }
 
@@ -134,12 +134,12 @@ impl Rates {
     ) {
         if used.is_none() {
             for scope in &scopes {
-                self.change(limits, (RateKind::Requests, scope.clone()), 1, taken, now);
+                self.change(limits, &(RateKind::Requests, scope.clone()), 1, taken, now);
             }
         }
         let tokens = taken.tokens().map(|tokens| tokens - used.unwrap_or(0) as i64);
         for (scope, tokens) in scopes.into_iter().zip(tokens) {
-            self.change(limits, (RateKind::Tokens, scope), tokens, taken, now);
+            self.change(limits, &(RateKind::Tokens, scope), tokens, taken, now);
         }
     }
 }

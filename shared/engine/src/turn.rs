@@ -77,9 +77,10 @@ impl State {
         let mut seen: Vec<(SessionId, bool)> = Vec::new();
         for event in events {
             // A budget may be set to what is used already; a work packet's warns with the next use.
-            let session = match event {
-                Event::BudgetSet { owner: BudgetOwner::Session(id), .. } => Some(*id),
-                _ => event.session_id(),
+            let session = if let Event::BudgetSet { owner: BudgetOwner::Session(id), .. } = event {
+                Some(*id)
+            } else {
+                event.session_id()
             };
             let Some(id) = session else { continue };
             let settled = matches!(event, Event::RunSettled { .. });

@@ -60,6 +60,12 @@ fn malformed() -> Vec<Case> {
     vec![
         case("not JSON", SessionsCreate, Raw(b"hello".to_vec()), "bad_request"),
         case("half of a JSON", SessionsCreate, Raw(br#"{"model_id":"#.to_vec()), "bad_request"),
+        case(
+            "a fairness key that clears the screen",
+            RunsSubmit,
+            submit(json!({"fairness_key": "\u{1b}[2J"})),
+            "bad_request",
+        ),
         case("two JSON values", SessionsCreate, Raw(b"{} {}".to_vec()), "bad_request"),
         case("a JSON array", SessionsCreate, Raw(b"[]".to_vec()), "bad_request"),
         case("a JSON text", RunsSubmit, Raw(br#""hello""#.to_vec()), "bad_request"),
@@ -275,12 +281,6 @@ fn threads(known: &Known) -> Vec<Case> {
 fn runs(known: &Known) -> Vec<Case> {
     use Endpoint::{AttemptsClaim, AttemptsRenew, AttemptsReport, RunsList, RunsSubmit, RunsWait, SessionsWindow};
     vec![
-        case(
-            "a fairness key that clears the screen",
-            RunsSubmit,
-            submit(json!({"fairness_key": "\u{1b}[2J"})),
-            "bad_request",
-        ),
         case("a negative priority", RunsSubmit, submit(json!({"priority": -1})), "bad_request"),
         case("a priority over 1,000", RunsSubmit, submit(json!({"priority": 1001})), "bad_request"),
         case("an unknown lane", RunsSubmit, submit(json!({"lane": "FAST"})), "bad_request"),

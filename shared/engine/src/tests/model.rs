@@ -344,25 +344,7 @@ impl Model {
     /// Folds an event. A dispatch must be the one that the rules ask for.
     pub(super) fn fold(&mut self, event: &Event, hints: &Hints, now: Timestamp) {
         match event {
-            Event::LimitsChanged { changes, .. } => {
-                let mut limits = self.limits.clone();
-                changes.iter().for_each(|change| limits.set(change.name.clone(), change.to));
-                let old: BTreeMap<_, _> = self
-                    .buckets
-                    .keys()
-                    .map(|(kind, scope)| ((*kind, scope.clone()), self.bucket(*kind, scope, now)))
-                    .collect();
-                self.limits = limits.clone();
-                self.changes += 1;
-                let before = std::mem::take(&mut self.buckets);
-                for (kind, scope) in limits.rates() {
-                    let full = i128::from(limits.rate(kind, &scope).unwrap().capacity) * UNITS;
-                    let key = (kind, scope);
-                    let units = old.get(&key).copied().flatten().unwrap_or(full).min(full);
-                    let made = before.get(&key).map_or(self.changes, |(_, _, made)| *made);
-                    self.buckets.insert(key, (units, now.millis() - self.still_ms, made));
-                }
-            }
+            Event::LimitsChanged { changes, .. } => self.relimit(changes, now),
             Event::BudgetSet { owner, tokens, usd, .. } => {
                 let budget = self.budgets.entry(owner.clone()).or_default();
                 (budget.tokens, budget.usd) = (*tokens, usd.map(|usd| usd.0));
@@ -430,11 +412,7 @@ impl Model {
                 self.settle(*run_id, Some((usage.total(), cost_usd.unwrap_or_default().0)), now);
                 self.runs.get_mut(run_id).unwrap().place = Place::Backoff;
             }
-            Event::RunParked { run_id, usage, cost_usd, .. } => {
-                self.settle(*run_id, Some((usage.total(), cost_usd.unwrap_or_default().0)), now);
-                self.runs.get_mut(run_id).unwrap().place = Place::Parked;
-            }
-            Event::RunStalled { run_id, usage, cost_usd, .. } => {
+            Event::RunParked { run_id, usage, cost_usd, .. } | Event::RunStalled { run_id, usage, cost_usd, .. } => {
                 self.settle(*run_id, Some((usage.total(), cost_usd.unwrap_or_default().0)), now);
                 self.runs.get_mut(run_id).unwrap().place = Place::Parked;
             }
@@ -452,6 +430,25 @@ impl Model {
                 self.forget();
             }
             _ => {}
+        }
+    }
+
+    fn relimit(&mut self, changes: &[LimitChange], now: Timestamp) {
+        let mut limits = self.limits.clone();
+        for change in changes {
+            limits.set(change.name.clone(), change.to);
+        }
+        let old: BTreeMap<_, _> =
+            self.buckets.keys().map(|(kind, scope)| ((*kind, scope.clone()), self.bucket(*kind, scope, now))).collect();
+        self.limits = limits.clone();
+        self.changes += 1;
+        let before = std::mem::take(&mut self.buckets);
+        for (kind, scope) in limits.rates() {
+            let full = i128::from(limits.rate(kind, &scope).unwrap().capacity) * UNITS;
+            let key = (kind, scope);
+            let units = old.get(&key).copied().flatten().unwrap_or(full).min(full);
+            let made = before.get(&key).map_or(self.changes, |(_, _, made)| *made);
+            self.buckets.insert(key, (units, now.millis() - self.still_ms, made));
         }
     }
 
