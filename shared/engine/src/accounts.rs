@@ -4,6 +4,7 @@ use laneway_contract::{BudgetOwner, MicroUsd, RateKind, Reservation, RunId, Scop
 
 use crate::admit::scopes;
 use crate::budget::{Account, Amount};
+use crate::digest::Key;
 use crate::run::{Phase, Run, Taken};
 use crate::state::State;
 
@@ -100,7 +101,7 @@ impl State {
                 let before = packet.account.left();
                 change(&mut packet.account);
                 let concerned = packet.between(before, packet.account.left());
-                self.digests.touch_work_packet(id);
+                self.digests.touch(&mut packet.hashed, || Key::WorkPacket(id.clone()));
                 for session in concerned {
                     self.reseat(session);
                 }

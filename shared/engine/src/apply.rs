@@ -6,6 +6,7 @@ use laneway_contract::{
 
 use crate::admit::bit;
 use crate::decide::receipt;
+use crate::digest::{Hashed, Key};
 use crate::queue::ClassName;
 use crate::run::{EndedRun, Phase, Requeued, Run, Taken};
 use crate::session::{AppendKey, Seat, Session};
@@ -77,7 +78,7 @@ impl State {
             }
             self.sessions.insert(id, Session::new((**session).clone(), *fingerprint));
             self.live_sessions.insert(id);
-            self.digests.touch_session(id);
+            self.change_session(id, |_| ());
             return;
         }
         let Some(id) = event.session_id() else { return };
@@ -236,7 +237,7 @@ impl State {
         let name =
             ClassName { lane: fields.lane, model: fields.model_id.clone(), group: fields.concurrency_group.clone() };
         let class = self.queues.join(name, &mut self.slots, &self.limits);
-        let turn = self.turns.join((fields.lane, fields.priority), &fields.fairness_key);
+        let turn = self.turns.join((fields.lane, fields.priority), &fields.fairness_key, &mut self.digests);
         let late = fields.not_before.filter(|until| *until > record.status.submitted_at);
         let run = Run {
             record: Box::new(record.clone()),
@@ -257,12 +258,12 @@ impl State {
             decided: None,
             class,
             turn,
+            hashed: Hashed::default(),
         };
         let id = record.run_id;
         if let Some(token) = &fields.cancellation_token {
             self.by_token.entry(token.clone()).or_default().insert(id);
         }
-        self.digests.touch_turn(turn, self.turns.owner(turn).0);
         self.runs.insert(id, run);
         self.live_runs.insert(id);
         let replaces = fields.on_busy == laneway_contract::OnBusy::ReplaceQueued;
@@ -281,12 +282,11 @@ impl State {
         let id = record.run_id;
         self.used(id, &record.status.usage, record.status.cost_usd, at);
         self.unindex_run(id);
-        let Some(run) = self.runs.remove(&id) else { return };
+        let Some(mut run) = self.runs.remove(&id) else { return };
         self.live_runs.remove(&id);
         self.charged.remove(&id);
-        let (owner, _) = self.turns.owner(run.turn);
-        self.digests.touch_turn(run.turn, owner);
-        self.turns.leave(run.turn);
+        self.digests.touch(&mut run.hashed, || Key::Run(id));
+        self.turns.leave(run.turn, &mut self.digests);
         self.queues.leave(run.class, &mut self.slots);
         if let Some(token) = &run.record.fields.cancellation_token
             && let Some(runs) = self.by_token.get_mut(token)
@@ -307,7 +307,6 @@ impl State {
             fingerprint: run.fingerprint,
         };
         self.ended.insert(id, ended);
-        self.digests.touch_run(id);
         self.change_session(record.session_id, |session| {
             session.total_tokens += record.status.usage.total();
             session.total_cost.0 += record.status.cost_usd.unwrap_or_default().0;
@@ -343,8 +342,8 @@ impl State {
     /// The run's key takes a turn.
     fn take_turn(&mut self, id: RunId) {
         let Some(run) = self.runs.get(&id) else { return };
+        self.turns.touch(run.turn, &mut self.digests);
         self.queues.serve(run.record.fields.priority, run.turn, &mut self.turns);
-        self.digests.touch_turn(run.turn, self.turns.owner(run.turn).0);
     }
 }
 

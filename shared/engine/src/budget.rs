@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use laneway_contract::{BUDGET_WARNS_AT_PERCENT, BudgetLine, BudgetType, MicroUsd, SessionId};
 use serde::Serialize;
 
+use crate::digest::Hashed;
+
 /// Tokens and money together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Amount {
@@ -110,6 +112,7 @@ pub(crate) struct WorkPacket {
     pub(crate) account: Account,
     by_tokens: ByEstimate,
     by_usd: ByEstimate,
+    pub(crate) hashed: Hashed,
 }
 
 type ByEstimate = BTreeMap<u64, BTreeSet<SessionId>>;

@@ -1,26 +1,34 @@
 //! The digest of the state: a hash of each record, summed up, so that only changed records are hashed again.
 
-use std::collections::HashMap;
-
 use laneway_contract::{RunId, SessionId};
 use serde::Serialize;
 
 use crate::state::State;
 use crate::turns::{KeyId, OwnerId};
 
-/// Hashes of records, without those that are out of date.
+/// The hashes of all records that are up to date, and which are not.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Digests {
-    /// Only summed up, so in any order.
-    records: HashMap<Key, Option<u128>>,
-    /// Of the hashes that are there.
     sum: u128,
-    /// Whose hash is not there, each once.
+    /// Records whose hash is not in the sum. One under a number that is used again may be named twice.
     touched: Vec<Key>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Key {
+/// What is known of the hash of a record, beside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Hashed {
+    /// The record is new.
+    #[default]
+    Never,
+    /// It is in the sum.
+    Summed([u8; 16]),
+    /// It is out of date, and the record is named in [`Digests::touched`].
+    Touched,
+}
+
+/// A record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Key {
     Session(SessionId),
     Run(RunId),
     Owner(OwnerId),
@@ -29,54 +37,42 @@ enum Key {
 }
 
 impl Digests {
-    pub(crate) fn touch_session(&mut self, id: SessionId) {
-        self.touch(Key::Session(id));
-    }
-
-    pub(crate) fn touch_run(&mut self, id: RunId) {
-        self.touch(Key::Run(id));
-    }
-
-    pub(crate) fn touch_turn(&mut self, key: KeyId, owner: OwnerId) {
-        self.touch(Key::Turn(key));
-        self.touch(Key::Owner(owner));
-    }
-
-    pub(crate) fn touch_work_packet(&mut self, id: &str) {
-        self.touch(Key::WorkPacket(id.to_owned()));
-    }
-
-    fn touch(&mut self, key: Key) {
-        let before = self.records.get_mut(&key).map(Option::take);
-        if let Some(None) = before {
-            return;
+    /// A record is made, changes or goes.
+    pub(crate) fn touch(&mut self, hashed: &mut Hashed, key: impl FnOnce() -> Key) {
+        match std::mem::replace(hashed, Hashed::Touched) {
+            Hashed::Touched => return,
+            Hashed::Summed(hash) => self.sum = self.sum.wrapping_sub(u128::from_le_bytes(hash)),
+            Hashed::Never => {}
         }
-        self.sum = self.sum.wrapping_sub(before.flatten().unwrap_or(0));
-        if before.is_none() {
-            self.records.insert(key.clone(), None);
-        }
-        self.touched.push(key);
-    }
-
-    fn set(&mut self, key: Key, hash: Option<u128>) {
-        self.sum = self.sum.wrapping_add(hash.unwrap_or(0));
-        match hash {
-            Some(_) => self.records.insert(key, hash),
-            None => self.records.remove(&key),
-        };
+        self.touched.push(key());
     }
 }
 
 impl State {
     /// The digest of the state; equal states have equal digests. Costs as much as has changed since the last call.
     pub fn digest(&mut self) -> u128 {
-        let mut digests = std::mem::take(&mut self.digests);
-        for key in std::mem::take(&mut digests.touched) {
+        for key in std::mem::take(&mut self.digests.touched) {
             let hash = self.hash_record(&key);
-            digests.set(key, hash);
+            match self.hashed(&key) {
+                Some(Hashed::Summed(_)) => continue,
+                Some(hashed) => *hashed = hash.map_or(Hashed::Never, |hash| Hashed::Summed(hash.to_le_bytes())),
+                // It has gone, or is what is remembered of an ended run, which never changes.
+                None => {}
+            }
+            self.digests.sum = self.digests.sum.wrapping_add(hash.unwrap_or(0));
         }
-        self.digests = digests;
         self.digests.sum.wrapping_add(self.hash_rest())
+    }
+
+    /// What is known of the hash of a record that can change.
+    fn hashed(&mut self, key: &Key) -> Option<&mut Hashed> {
+        match key {
+            Key::Session(id) => self.sessions.get_mut(id).map(|session| &mut session.hashed),
+            Key::Run(id) => self.runs.get_mut(id).map(|run| &mut run.hashed),
+            Key::Owner(id) => self.turns.owner_hashed(*id),
+            Key::Turn(id) => self.turns.key_hashed(*id),
+            Key::WorkPacket(id) => self.work_packets.get_mut(id).map(|packet| &mut packet.hashed),
+        }
     }
 
     /// The same digest from nothing, to check [`State::digest`] against.

@@ -2,6 +2,7 @@
 
 use laneway_contract::{Lane, OnBusy, RunId, SessionId, Timestamp};
 
+use crate::digest::Key;
 use crate::queue::{Head, Place};
 use crate::run::{Phase, Run};
 use crate::session::{Seat, Session, Spot};
@@ -21,15 +22,16 @@ impl State {
         let (session, after) = (run.record.session_id, Footprint::of(run));
         // Also a claim: a worker that executes more than its slots takes a dispatch off its pool and no slot.
         self.quiet &= !before.holds;
-        self.digests.touch_run(id);
+        self.digests.touch(&mut run.hashed, || Key::Run(id));
         self.move_run(id, session, Some(before), Some(after));
     }
 
     pub(crate) fn index_run(&mut self, id: RunId) {
-        let Some(run) = self.runs.get(&id) else { return };
+        let Some(run) = self.runs.get_mut(&id) else { return };
         self.slots.count(run, self.queues.class(run.class), true);
-        self.digests.touch_run(id);
-        self.move_run(id, run.record.session_id, None, Some(Footprint::of(run)));
+        self.digests.touch(&mut run.hashed, || Key::Run(id));
+        let (session, after) = (run.record.session_id, Footprint::of(run));
+        self.move_run(id, session, None, Some(after));
     }
 
     pub(crate) fn unindex_run(&mut self, id: RunId) {
@@ -82,7 +84,7 @@ impl State {
     pub(crate) fn change_session(&mut self, id: SessionId, change: impl FnOnce(&mut Session)) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         change(session);
-        self.digests.touch_session(id);
+        self.digests.touch(&mut session.hashed, || Key::Session(id));
         self.reseat(id);
     }
 

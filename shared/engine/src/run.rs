@@ -6,6 +6,7 @@ use laneway_contract::{
 };
 use serde::Serialize;
 
+use crate::digest::Hashed;
 use crate::queue::{ClassId, Place};
 use crate::turns::KeyId;
 
@@ -89,6 +90,8 @@ pub struct Run {
     /// Whose turn it counts for.
     #[serde(skip)]
     pub(crate) turn: KeyId,
+    #[serde(skip)]
+    pub(crate) hashed: Hashed,
 }
 
 /// What was taken of buckets and budgets.

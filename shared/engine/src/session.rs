@@ -9,6 +9,7 @@ use laneway_contract::{
 use serde::Serialize;
 
 use crate::budget::{Account, Amount};
+use crate::digest::Hashed;
 use crate::queue::Head;
 use crate::run::{Phase, Run};
 
@@ -81,6 +82,8 @@ pub struct Session {
     /// Its head's estimate in its work packet's index. Worked out.
     #[serde(skip)]
     pub(crate) indexed: Option<Amount>,
+    #[serde(skip)]
+    pub(crate) hashed: Hashed,
 }
 
 /// Where in its session a run is.
@@ -130,6 +133,7 @@ impl Session {
             children: BTreeSet::new(),
             seated: None,
             indexed: None,
+            hashed: Hashed::default(),
         }
     }
 

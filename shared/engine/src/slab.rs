@@ -34,6 +34,10 @@ impl<T> Slab<T> {
         self.values.get(id as usize)?.as_ref()
     }
 
+    pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
+        self.values.get_mut(id as usize)?.as_mut()
+    }
+
     pub(crate) fn ids(&self) -> impl Iterator<Item = u32> {
         (0..self.values.len() as u32).filter(|id| self.values[*id as usize].is_some())
     }

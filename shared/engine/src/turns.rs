@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use laneway_contract::Lane;
 use serde::Serialize;
 
+use crate::digest::{self, Digests, Hashed};
 use crate::queue::{ClassId, Place};
 use crate::slab::Slab;
 
@@ -34,6 +35,8 @@ pub(crate) struct Owner {
     /// Heads in each class.
     #[serde(skip)]
     pub(crate) heads: BTreeMap<ClassId, u32>,
+    #[serde(skip)]
+    hashed: Hashed,
 }
 
 /// See [`Owner`].
@@ -47,6 +50,8 @@ pub(crate) struct Key {
     /// The places of its runs that wait, heads of their sessions or not.
     #[serde(skip)]
     waiting: BTreeSet<Place>,
+    #[serde(skip)]
+    hashed: Hashed,
 }
 
 /// All owners and keys.
@@ -65,7 +70,7 @@ fn parts(fairness_key: &str) -> (&str, &str) {
 
 impl Turns {
     /// A run begins to compete.
-    pub(crate) fn join(&mut self, level: Level, fairness_key: &str) -> KeyId {
+    pub(crate) fn join(&mut self, level: Level, fairness_key: &str, digests: &mut Digests) -> KeyId {
         let (owner_name, key_name) = parts(fairness_key);
         let known = self.by_name.get(&level).and_then(|owners| owners.get(owner_name)).copied();
         let owner = known.unwrap_or_else(|| {
@@ -79,6 +84,7 @@ impl Turns {
                 queued: 0,
                 keys: BTreeMap::new(),
                 heads: BTreeMap::new(),
+                hashed: Hashed::default(),
             };
             let id = self.owners.insert(owner);
             self.by_name.entry(level).or_default().insert(name, id);
@@ -93,17 +99,28 @@ impl Turns {
                 served: self.last,
                 live: 0,
                 waiting: BTreeSet::new(),
+                hashed: Hashed::default(),
             });
             self.owners[owner].keys.insert(key_name.to_owned(), id);
             id
         });
         self.owners[owner].live += 1;
         self.keys[key].live += 1;
+        self.touch(key, digests);
         key
     }
 
+    /// A key and its owner change.
+    pub(crate) fn touch(&mut self, id: KeyId, digests: &mut Digests) {
+        let key = &mut self.keys[id];
+        digests.touch(&mut key.hashed, || digest::Key::Turn(id));
+        let owner = key.owner;
+        digests.touch(&mut self.owners[owner].hashed, || digest::Key::Owner(owner));
+    }
+
     /// A run has ended. Owners and keys without any are forgotten.
-    pub(crate) fn leave(&mut self, key_id: KeyId) {
+    pub(crate) fn leave(&mut self, key_id: KeyId, digests: &mut Digests) {
+        self.touch(key_id, digests);
         let key = &mut self.keys[key_id];
         key.live -= 1;
         let (owner_id, forget) = (key.owner, key.live == 0);
@@ -195,6 +212,14 @@ impl Turns {
         let key = self.keys.get(key)?;
         let owner = self.owners.get(key.owner)?;
         Some((&owner.level, &owner.name, key))
+    }
+
+    pub(crate) fn owner_hashed(&mut self, owner: OwnerId) -> Option<&mut Hashed> {
+        self.owners.get_mut(owner).map(|owner| &mut owner.hashed)
+    }
+
+    pub(crate) fn key_hashed(&mut self, key: KeyId) -> Option<&mut Hashed> {
+        self.keys.get_mut(key).map(|key| &mut key.hashed)
     }
 
     pub(crate) fn owner_ids(&self) -> impl Iterator<Item = OwnerId> {
