@@ -130,7 +130,7 @@ async fn compose_does_the_main_job_and_survives_a_restart() {
     assert!(Compose::run(&["restart", "--timeout", "20"]), "compose restart");
     assert_eq!(thread(&bus, session).await, before);
     // Other containers on the same volumes.
-    assert!(Compose::run(&["down", "--timeout", "20"]), "compose down");
+    assert!(Compose::run(&["rm", "--stop", "--force"]), "compose rm");
     assert!(Compose::run(&["up", "--detach", "--no-build"]), "compose up again");
     assert_eq!(thread(&bus, session).await, before);
     let again =
