@@ -208,10 +208,10 @@ impl Model {
     }
 
     /// SCHED-3: every head that waits for a rate has said so.
-    pub(super) fn check_waits(&self, hints: &Hints, now: Timestamp) {
+    pub(super) fn check_waits(&self, hints: &Hints, now: Timestamp, seed: u64) {
         self.look(hints, now, |run, cause| {
             let is_recorded = self.recorded.contains(&(run, cause.to_string()));
-            assert!(is_recorded, "SCHED-3: {run} waits for {cause}, and that is not recorded");
+            assert!(is_recorded, "seed {seed}: SCHED-3, {run} waits for {cause}, and nothing says so");
         });
     }
 

@@ -406,7 +406,7 @@ impl Simulation {
     fn check(&self) {
         let (state, seed, now) = (&self.world.state, self.seed, self.world.now);
         assert_eq!(self.model.choose(&self.world.hints, now), None, "seed {seed}: SCHED-8, a run could start");
-        self.model.check_waits(&self.world.hints, now);
+        self.model.check_waits(&self.world.hints, now, seed);
         let mut executing = BTreeMap::<SessionId, u32>::new();
         for run in state.live_runs(None) {
             let place = &self.model.runs[&run.record.run_id].place;
