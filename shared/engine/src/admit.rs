@@ -150,7 +150,7 @@ impl<'a> Admission<'a> {
                     };
                     let level = self.state.rates.level(self.limits, kind, &scope, self.now).unwrap_or(0);
                     let bucket = Some((format!("{name}:{scope}"), level));
-                    closed.push((kind, scope));
+                    closed.push(scope);
                     (wait_ms, RateWait { run, cause, wait_ms, bucket })
                 }
             };
@@ -175,7 +175,7 @@ impl<'a> Admission<'a> {
     }
 
     /// Admits a head whose class no concurrency limit holds.
-    fn admit(&self, id: RunId, closed: &[(RateKind, Scope)]) -> Result<Chosen, Held> {
+    fn admit(&self, id: RunId, closed: &[Scope]) -> Result<Chosen, Held> {
         let run = self.state.runs.get(&id).ok_or(Held::Otherwise)?;
         let session = self.state.sessions.get(&run.record.session_id).ok_or(Held::Otherwise)?;
         let model = &run.record.fields.model_id;
@@ -191,7 +191,7 @@ impl<'a> Admission<'a> {
             return Ok(Chosen { run: id, pool: pool.clone(), reserved });
         }
         // One that is behind a closed bucket waits for that, and closes no other.
-        if closed.iter().any(|(_, closed)| scopes(model).contains(closed)) {
+        if closed.iter().any(|scope| scope.covers(model)) {
             return Err(Held::Otherwise);
         }
         for (kind, scope, needs) in self.buckets(model, estimate) {

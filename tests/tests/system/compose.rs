@@ -36,13 +36,9 @@ impl Compose {
 
 /// Services whose health check, the binary itself, says this of them.
 fn with_health(health: &str) -> usize {
-    let filters = ["label=com.docker.compose.project=laneway-test".to_owned(), format!("health={health}")];
     let mut command = Command::new("docker");
-    command.args(["ps", "--quiet"]);
-    for filter in &filters {
-        command.args(["--filter", filter]);
-    }
-    let output = command.output().expect("docker ps");
+    command.args(["ps", "--quiet", "--filter", "label=com.docker.compose.project=laneway-test"]);
+    let output = command.args(["--filter", &format!("health={health}")]).output().expect("docker ps");
     String::from_utf8_lossy(&output.stdout).lines().count()
 }
 

@@ -47,7 +47,7 @@ async fn a_run_is_seen_with_its_wait_its_call_and_its_session() {
         assert!(call.attributes[key].contains(value), "{key} is not {value}: {:?}", call.attributes);
     }
     assert!(run["usage"]["input_tokens"].as_u64() > Some(0) && run["usage"]["output_tokens"].as_u64() > Some(0));
-    // The wait begins with the run and ends before the call, which lies in the run.
+    // The wait begins with the run, which lies in its session.
     assert_eq!(wait.start_time_unix_nano, whole.start_time_unix_nano);
     assert!(wait.start_time_unix_nano <= wait.end_time_unix_nano);
     assert!(session.start_time_unix_nano <= whole.start_time_unix_nano);
