@@ -7,8 +7,8 @@ use serde::de::{self, DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-/// The format that this program writes, and the only one that it reads: the one before was never released.
-pub const FORMAT: u16 = 2;
+/// The format that this program writes, and the only one that it reads: those before were never released.
+pub const FORMAT: u16 = 3;
 
 /// A frame takes no further turn that would make it larger than this, in bytes.
 pub const FRAME_CLOSES_AT: usize = 256 * 1024;

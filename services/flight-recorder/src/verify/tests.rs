@@ -24,7 +24,7 @@ fn recorded() -> Vec<Message> {
         bucket: None,
     };
     let frame = |number| Frame {
-        format: 2,
+        format: laneway_journal::frame::FORMAT,
         journal_id: Uuid::nil(),
         epoch: 1,
         number,

@@ -52,7 +52,7 @@ fn what_does_not_continue_the_chain_is_refused() {
         ("a start skips an epoch", envelope(2, 3, &first, 100).seal(start("b")), Loss::Disordered),
         ("a start of the same epoch", envelope(2, 1, &first, 100).seal(start("b")), Loss::Disordered),
         ("number is not the sequence", envelope(3, 1, &first, 100).seal(turns), Loss::Disordered),
-        ("no frame", Bytes::from_static(&[0x97, 0x02, 0xc1]), Loss::Unreadable),
+        ("no frame", Bytes::from_static(&[0x97, 0x03, 0xc1]), Loss::Unreadable),
     ];
     for (name, bytes, expected) in cases {
         match after_first().accept::<u64>(2, &bytes) {
@@ -80,14 +80,14 @@ fn another_journal_is_refused_also_from_its_start() {
 
 #[test]
 fn a_newer_format_stops_the_reader() {
-    let fault = Fault::NewerFormat { number: 2, format: 3 };
-    assert_eq!(after_first().accept::<u64>(2, &[0x98, 0x03]).unwrap_err(), fault);
+    let fault = Fault::NewerFormat { number: 2, format: 4 };
+    assert_eq!(after_first().accept::<u64>(2, &[0x98, 0x04]).unwrap_err(), fault);
 }
 
 #[test]
 fn a_format_that_was_never_released_stops_the_reader() {
-    let fault = Fault::UnreleasedFormat { number: 2, format: 1 };
-    assert_eq!(after_first().accept::<u64>(2, &[0x97, 0x01]).unwrap_err(), fault);
+    let fault = Fault::UnreleasedFormat { number: 2, format: 2 };
+    assert_eq!(after_first().accept::<u64>(2, &[0x97, 0x02]).unwrap_err(), fault);
 }
 
 #[test]

@@ -44,8 +44,8 @@ fn hex(bytes: &[u8]) -> String {
 
 /// IMPORTANT: frames of a released format are never edited. What changes gets a new format.
 #[test]
-fn golden_bytes_of_format_2() {
-    let head = "9702c4100123456789abcdef0123456789abcdef03ce00011170\
+fn golden_bytes_of_format_3() {
+    let head = "9703c4100123456789abcdef0123456789abcdef03ce00011170\
                 c4200707070707070707070707070707070707070707070707070707070707070707\
                 cf0000019b76daa87b";
     let cases = [
@@ -62,7 +62,7 @@ fn golden_bytes_of_format_2() {
     }
     assert_eq!(
         FrameHash::of(&seal(&[])).to_string(),
-        "67e98adac3c0a9dc60d0daee1d68a81ba9c14f2a98fb7025b28d6a6cf1d43b86"
+        "5e1ea258b096aa870122069907239dcabf9660bd1363c53cc04567acc9a5c18c"
     );
 }
 
@@ -83,7 +83,7 @@ fn an_assembled_frame_is_what_serde_writes_and_reads() {
 #[test]
 fn a_newer_format_is_refused_before_anything_else() {
     let cases: [(&[u8], u16); 3] =
-        [(&[0x97, 0x03], 3), (&[0x9f, 0xcc, 0xff, 0xc1], 255), (&[0x91, 0xcd, 0x01, 0x00], 256)];
+        [(&[0x97, 0x04], 4), (&[0x9f, 0xcc, 0xff, 0xc1], 255), (&[0x91, 0xcd, 0x01, 0x00], 256)];
     for (bytes, format) in cases {
         assert_eq!(Frame::<String>::decode(bytes), Err(Undecodable::NewerFormat { format }));
     }
@@ -95,7 +95,7 @@ fn a_newer_format_is_refused_before_anything_else() {
 
 #[test]
 fn a_format_that_was_never_released_is_refused() {
-    for format in [0, 1] {
+    for format in [0, 1, 2] {
         let error = Frame::<String>::decode(&[0x97, format, 0xc1]).unwrap_err();
         assert_eq!(error, Undecodable::UnreleasedFormat { format: u16::from(format) });
         assert!(error.to_string().ends_with("start with an empty journal"), "{error}");
