@@ -1,8 +1,8 @@
 //! Which public events a frame of the journal has.
 
 use laneway_contract::{
-    Actor, ActorKind, Epoch, Event, FlightKind, FlightSource, JobState, MessageRecord, MicroUsd, RunId, RunRecord,
-    ServiceName, SessionCreation, SessionId, SessionState, SessionStatus, Subject, Timestamp,
+    Actor, ActorKind, Epoch, Event, FlightKind, FlightSource, JobState, MessageRecord, MicroUsd, ReturnCause, RunId,
+    RunRecord, ServiceName, SessionCreation, SessionId, SessionState, SessionStatus, Subject, Timestamp,
 };
 use laneway_journal::{Body, Frame};
 use serde::Serialize;
@@ -107,7 +107,7 @@ fn drafts(event: &Event) -> Vec<Draft<'_>> {
         | Event::SessionPauseSet { .. }
         | Event::SessionEndRequested { .. }
         | Event::AppendKeyTaken { .. }
-        | Event::RunReturned { .. }
+        | Event::RunReturned { cause: ReturnCause::Paused | ReturnCause::Waited, .. }
         | Event::RunStopRequested { .. }
         | Event::ReportTaken { .. } => Vec::new(),
         Event::LimitsChanged { changes, changed_by } => {
@@ -137,8 +137,10 @@ fn drafts(event: &Event) -> Vec<Draft<'_>> {
         Event::MessageAppended(message) => vec![message_appended(message)],
         Event::RunQueued { .. }
         | Event::RunDispatched { .. }
+        | Event::RunReturned { cause: ReturnCause::Unclaimed | ReturnCause::HandedBack, .. }
         | Event::RunClaimed { .. }
         | Event::LeaseExpired { .. }
+        | Event::LateAnswerTaken { .. }
         | Event::RunRateLimited { .. }
         | Event::RunRetryScheduled { .. }
         | Event::RunStalled { .. }
@@ -166,10 +168,14 @@ fn of_run(event: &Event) -> Option<Draft<'_>> {
             Draft::of_run(session_id, job_id, payload)
         }
         Event::LeaseExpired { run_id, session_id, epoch, action, .. } => {
-            let (found, run_id, epoch) = ("lease_expired", *run_id, *epoch);
-            let payload = Payload::WorkflowRecovery { found, action, run_id, epoch, checkpoint_id: None };
-            let actor = Actor { id: "system".to_owned(), kind: ActorKind::Runtime };
-            Draft { session_id: Some(*session_id), run_id: Some(run_id), actor, payload }
+            recovery(*session_id, *run_id, *epoch, "lease_expired", action)
+        }
+        Event::RunReturned { run_id, session_id, epoch, cause, .. } => {
+            let found = if *cause == ReturnCause::HandedBack { "worker_left" } else { "dispatch_unclaimed" };
+            recovery(*session_id, *run_id, *epoch, found, "requeue")
+        }
+        Event::LateAnswerTaken { run_id, session_id, epoch, .. } => {
+            recovery(*session_id, *run_id, *epoch, "late_answer", "settle")
         }
         Event::RunRateLimited { run_id, session_id, provider, attempt, backoff_ms, cause, bucket } => {
             let (session_id, job_id) = (*session_id, *run_id);
@@ -276,6 +282,13 @@ fn message_appended(message: &MessageRecord) -> Draft<'_> {
         token_count: message.token_count,
     };
     Draft { run_id: message.run_id, ..Draft::of_session(message.session_id, payload) }
+}
+
+/// What was put right by itself. `epoch` is that of the run's last attempt, 0 before the first.
+fn recovery<'a>(session_id: SessionId, run_id: RunId, epoch: Epoch, found: &'static str, action: &'a str) -> Draft<'a> {
+    let payload = Payload::WorkflowRecovery { found, action, run_id, epoch, checkpoint_id: None };
+    let actor = Actor { id: "system".to_owned(), kind: ActorKind::Runtime };
+    Draft { session_id: Some(session_id), run_id: Some(run_id), actor, payload }
 }
 
 fn run_queued(run: &RunRecord) -> Draft<'_> {

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, StreamExt};
+use laneway_bus::async_nats::HeaderMap;
 use laneway_bus::async_nats::header::NATS_EXPECTED_LAST_SEQUENCE;
 use laneway_bus::async_nats::jetstream::stream::RawMessageErrorKind;
 use laneway_bus::{Bus, BusError, Service, ensure_streams};
-use laneway_contract::{Event, ServiceName, Stream, Timestamp};
+use laneway_contract::{Event, ServiceName, Stream, Subject, Timestamp};
 use laneway_journal::clock::wall_now;
 use laneway_journal::{Committed, Fault, Follower, FrameHash, Loss, Position};
 use laneway_runtime::Shutdown;
@@ -22,8 +23,10 @@ use crate::hash::EventHash;
 use crate::place::Place;
 use crate::trace;
 
-/// Events whose acknowledgement is still out.
-const MAX_IN_FLIGHT: usize = 512;
+/// One acknowledgement is asked for so many events. Each has its sequence, so the one that is stored says that all before it are.
+const EVENTS_PER_ACK: u32 = 64;
+/// Acknowledgements that are out at a time.
+const MAX_IN_FLIGHT: usize = 8;
 /// Frames that are taken from the journal at a time.
 const FRAMES_AT_A_TIME: usize = 64;
 /// How often the lag is measured.
@@ -131,13 +134,29 @@ struct Writer<'a> {
     hash: EventHash,
     /// The sequence of the last event that is stored, as far as is known.
     acknowledged: u64,
-    in_flight: FuturesOrdered<BoxFuture<'static, Result<Done, Interrupted>>>,
+    /// The last event, until it is known whether another follows it at once.
+    held: Option<Message>,
+    /// Events that were published since the last that asked for an acknowledgement.
+    unasked: u32,
+    /// The last frame all of whose events were written, and wait for the next acknowledgement.
+    written: Option<(Position, Timestamp)>,
+    in_flight: FuturesOrdered<BoxFuture<'static, Result<Stored, Interrupted>>>,
 }
 
-/// What has been stored.
-enum Done {
-    Event(u64),
-    Frame(Position, Timestamp),
+/// An event on its way into the stream.
+struct Message {
+    subject: Subject,
+    headers: HeaderMap,
+    bytes: Bytes,
+    sequence: u64,
+}
+
+/// How far it is stored.
+struct Stored {
+    /// The last event.
+    sequence: u64,
+    /// The last frame whose events are all stored, where it is another than before.
+    frame: Option<(Position, Timestamp)>,
 }
 
 impl Recorder {
@@ -221,8 +240,9 @@ impl Recorder {
                     for committed in batch.map_err(RecorderError::from)? {
                         writer.write(&committed).await?;
                     }
+                    writer.close().await?;
                 }
-                Some(done) = writer.in_flight.next() => writer.take(done)?,
+                Some(stored) = writer.in_flight.next() => writer.take(stored)?,
                 // IMPORTANT: a server that was killed has lost the last events that it acknowledged, because FLIGHT is
                 // persisted behind the acknowledgement.
                 Ok(()) = connections.changed() => return Err(Interrupted::Again("connected again".to_owned())),
@@ -282,10 +302,21 @@ impl Recorder {
 impl<'a> Writer<'a> {
     fn behind(recorder: &'a Recorder, tip: Tip, frame: FrameHash) -> Self {
         let Tip { sequence, hash, place: stored } = tip;
-        Self { recorder, stored, frame, sequence, hash, acknowledged: sequence, in_flight: FuturesOrdered::new() }
+        Self {
+            recorder,
+            stored,
+            frame,
+            sequence,
+            hash,
+            acknowledged: sequence,
+            held: None,
+            unasked: 0,
+            written: None,
+            in_flight: FuturesOrdered::new(),
+        }
     }
 
-    /// Publishes what is not stored of a frame, as many at a time as may be in flight.
+    /// Publishes what is not stored of a frame, all but its last event.
     async fn write(&mut self, committed: &Committed<Event>) -> Result<(), Interrupted> {
         let Committed { position, gap_ms: _, frame } = committed;
         let before = std::mem::replace(&mut self.frame, position.hash);
@@ -307,40 +338,66 @@ impl<'a> Writer<'a> {
             // IMPORTANT: this makes every event land at its own sequence or nowhere.
             headers.insert(NATS_EXPECTED_LAST_SEQUENCE, self.sequence.to_string());
             self.sequence += 1;
-            let expected = self.sequence;
-            let pending = self.recorder.bus.publish_pending(&event.subject(), headers, Bytes::from(bytes)).await;
-            let pending = pending.map_err(|error| Interrupted::Again(error.to_string()))?;
-            let stored = async move {
-                match pending.stored().await {
-                    Ok(sequence) if sequence == expected => Ok(Done::Event(sequence)),
-                    Ok(sequence) => Err(Interrupted::Again(format!("event {expected} is stored as {sequence}"))),
-                    Err(error) => Err(Interrupted::Again(format!("event {expected}: {error}"))),
-                }
-            };
-            self.in_flight.push_back(stored.boxed());
-            self.leave_at_most(MAX_IN_FLIGHT).await?;
+            let message =
+                Message { subject: event.subject(), headers, bytes: Bytes::from(bytes), sequence: self.sequence };
+            if let Some(before) = self.held.replace(message) {
+                self.publish(before, false).await?;
+            }
         }
         trace::record(frame);
-        let frame = Done::Frame(*position, frame.time);
-        self.in_flight.push_back(ready(Ok(frame)).boxed());
+        self.written = Some((*position, frame.time));
+        Ok(())
+    }
+
+    /// Publishes the last event of the frames so far, which asks for an acknowledgement.
+    async fn close(&mut self) -> Result<(), Interrupted> {
+        if let Some(last) = self.held.take() {
+            return self.publish(last, true).await;
+        }
+        // Frames without public events are recorded with what was published before them.
+        if let Some(frame) = self.written.take() {
+            let stored = Stored { sequence: self.sequence, frame: Some(frame) };
+            self.in_flight.push_back(ready(Ok(stored)).boxed());
+        }
+        Ok(())
+    }
+
+    async fn publish(&mut self, message: Message, last: bool) -> Result<(), Interrupted> {
+        let Message { subject, headers, bytes, sequence: expected } = message;
+        let again = |error: BusError| Interrupted::Again(error.to_string());
+        let bus = &self.recorder.bus;
+        self.unasked += 1;
+        if !last && self.unasked < EVENTS_PER_ACK {
+            return bus.publish_unasked(&subject, headers, bytes).await.map_err(again);
+        }
+        self.unasked = 0;
+        let frame = self.written.take();
+        let pending = bus.publish_pending(&subject, headers, bytes).await.map_err(again)?;
+        let stored = async move {
+            match pending.stored().await {
+                Ok(sequence) if sequence == expected => Ok(Stored { sequence, frame }),
+                Ok(sequence) => Err(Interrupted::Again(format!("event {expected} is stored as {sequence}"))),
+                Err(error) => Err(Interrupted::Again(format!("event {expected}: {error}"))),
+            }
+        };
+        self.in_flight.push_back(stored.boxed());
         self.leave_at_most(MAX_IN_FLIGHT).await
     }
 
     async fn leave_at_most(&mut self, count: usize) -> Result<(), Interrupted> {
         while self.in_flight.len() > count
-            && let Some(done) = self.in_flight.next().await
+            && let Some(stored) = self.in_flight.next().await
         {
-            self.take(done)?;
+            self.take(stored)?;
         }
         Ok(())
     }
 
-    fn take(&mut self, done: Result<Done, Interrupted>) -> Result<(), Interrupted> {
-        match done? {
-            Done::Event(sequence) => self.acknowledged = sequence,
-            Done::Frame(position, time) => {
-                self.recorder.lag.send_modify(|lag| (lag.recorded, lag.time) = (position, time));
-            }
+    fn take(&mut self, stored: Result<Stored, Interrupted>) -> Result<(), Interrupted> {
+        let Stored { sequence, frame } = stored?;
+        self.acknowledged = sequence;
+        if let Some((position, time)) = frame {
+            self.recorder.lag.send_modify(|lag| (lag.recorded, lag.time) = (position, time));
         }
         Ok(())
     }

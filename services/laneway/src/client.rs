@@ -7,7 +7,7 @@ use futures::stream::{BoxStream, StreamExt};
 use laneway_bus::Bus;
 use laneway_bus::async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use laneway_contract::{
-    Actor, ApiError, CancelReply, CancelRuns, Chunk, Endpoint, GetStatus, RunId, RunReply, StatusReply, Stream,
+    ApiError, CancelReply, CancelRuns, Chunk, Endpoint, GetStatus, RunId, RunReply, RunView, StatusReply, Stream,
     Subject, SubmitRun, WaitRun,
 };
 use serde::Serialize;
@@ -71,16 +71,20 @@ impl Client {
         }
     }
 
-    /// Cancels one run.
-    pub async fn cancel(&self, run_id: RunId, actor: &Actor, reason: &str) -> Result<CancelReply, ApiError> {
-        let request = CancelRuns {
-            run_id: Some(run_id),
-            session_id: None,
-            cancellation_token: None,
-            actor: actor.clone(),
-            reason: reason.to_owned(),
-        };
-        self.ask(Endpoint::RunsCancel, &request).await
+    /// Cancels runs; with `wait` in the request, answers at their end, as long as that takes.
+    pub async fn cancel(&self, request: &CancelRuns) -> Result<CancelReply, ApiError> {
+        if !request.wait {
+            return self.ask(Endpoint::RunsCancel, request).await;
+        }
+        let wait_ms = request.wait_ms.unwrap_or(laneway_contract::DEFAULT_WAIT_MS);
+        let mut reply: CancelReply = self.ask_long(Endpoint::RunsCancel, request, wait_ms).await?;
+        // Waited for one by one: the same cancel once more would also concern runs that came after it.
+        for row in reply.runs.iter_mut().filter(|run| !run.state.is_terminal()) {
+            let RunView { status, .. } = self.wait_to_end(row.run_id).await?.run;
+            (row.state, row.receipt) = (status.state, status.cancel.map(|receipt| *receipt));
+        }
+        reply.done = true;
+        Ok(reply)
     }
 
     /// What the leading scheduler says of itself, tried for `patience`.

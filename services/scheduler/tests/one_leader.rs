@@ -66,10 +66,8 @@ async fn a_cancel_reaches_runs_wherever_they_are() {
 
     let request = CancelRuns {
         run_id: None,
-        session_id: None,
         cancellation_token: Some("t".to_owned()),
-        actor: actor(),
-        reason: "enough".to_owned(),
+        ..CancelRuns::of_run(running, actor(), "enough".to_owned())
     };
     let reply: CancelReply = world.ask(Endpoint::RunsCancel, &request).await.unwrap();
     let states: Vec<_> = reply.runs.iter().map(|run| (run.run_id, run.state, run.receipt.is_some())).collect();
@@ -78,7 +76,20 @@ async fn a_cancel_reaches_runs_wherever_they_are() {
     let signal: ControlMessage = Format::MessagePack.decode(&signal.payload).unwrap();
     assert_eq!((signal.run_id, signal.epoch, signal.stop), (running, claim.epoch, Stop::Cancel));
     assert_eq!(worker.renew(&claim).await.unwrap().stop, Some(Stop::Cancel));
-    worker.report(&claim, "par", AttemptResult::Stopped { stop: Stop::Cancel }).await.unwrap();
+    assert!(!reply.done);
+    // One that waits is answered at the end, or when its time is over.
+    let soon = CancelRuns { wait: true, wait_ms: Some(1), ..request.clone() };
+    let reply: CancelReply = world.ask(Endpoint::RunsCancel, &soon).await.unwrap();
+    assert_eq!((reply.done, reply.runs[0].state), (false, JobState::Running));
+    let patient = CancelRuns { wait: true, ..request.clone() };
+    let waiting = world.ask::<_, CancelReply>(Endpoint::RunsCancel, &patient);
+    let reporting = worker.report(&claim, "par", AttemptResult::Stopped { stop: Stop::Cancel });
+    let (reply, reported) = futures::join!(waiting, reporting);
+    reported.unwrap();
+    let reply = reply.unwrap();
+    assert!(reply.done);
+    let settled = |run: &CancelledRun| run.receipt.as_ref().is_some_and(|receipt| receipt.settled_at.is_some());
+    assert!(reply.runs.iter().all(|run| run.state == JobState::Cancelled && settled(run)), "{reply:?}");
     let ended = world.ended(running).await;
     assert_eq!(ended.run.status.state, JobState::Cancelled);
     // A cancel of an ended run answers its receipt.

@@ -160,13 +160,7 @@ async fn limits_are_shown_and_changed_while_runs_go_on() {
 /// A session that lives on, with a model that its runs do not name.
 async fn session(world: &World, budget_tokens: Option<u64>) -> SessionId {
     let made = world.submit(&submit("to be like")).await.run;
-    let cancel = CancelRuns {
-        run_id: Some(made.run_id),
-        session_id: None,
-        cancellation_token: None,
-        actor: actor(),
-        reason: String::new(),
-    };
+    let cancel = CancelRuns::of_run(made.run_id, actor(), String::new());
     world.ask::<_, CancelReply>(Endpoint::RunsCancel, &cancel).await.unwrap();
     let fields = SessionFields {
         parent_session_id: None,

@@ -231,6 +231,12 @@ impl Bus {
         self.publish_pending(subject, headers, payload).await?.stored().await
     }
 
+    /// Publishes into a stream and asks for no acknowledgement: what is published later under the next expected sequence and is
+    /// acknowledged, says that this was stored.
+    pub async fn publish_unasked(&self, subject: &Subject, headers: HeaderMap, payload: Bytes) -> Result<(), BusError> {
+        Ok(self.client().publish_with_headers(self.prefix().subject(subject), headers, payload).await?)
+    }
+
     /// Publishes into a stream; the acknowledgement is waited for later, so that many can be in flight in order.
     /// Waits while there are 5,000 of them.
     pub async fn publish_pending(

@@ -173,15 +173,18 @@ pub enum Event {
         /// What it takes of buckets and budgets.
         reserved: Reservation,
     },
-    /// The run waits in its queue again: nobody claimed its dispatch in time, its session was paused, its worker
-    /// handed it back, or the wait before a retry is over.
+    /// The run waits in its queue again.
     RunReturned {
         /// The run.
         run_id: RunId,
         /// Its session.
         session_id: SessionId,
+        /// Why.
+        cause: ReturnCause,
         /// The dispatch that is over.
         dispatch_no: u32,
+        /// The epoch of its last attempt; 0 before the first.
+        epoch: Epoch,
         /// Reports of the attempt that were taken, when it was handed back.
         reports: u32,
     },
@@ -240,6 +243,18 @@ pub enum Event {
         worker_id: WorkerId,
         /// What is done about it: `retry`, `fail`, `stall`, `cancel` or `poison`.
         action: String,
+    },
+    /// A complete answer came after its lease had expired and before another attempt was claimed: it counts, so that
+    /// nobody pays twice. The settlement stands behind this event in the same turn.
+    LateAnswerTaken {
+        /// The run.
+        run_id: RunId,
+        /// Its session.
+        session_id: SessionId,
+        /// The attempt.
+        attempt: u32,
+        /// The epoch that was over.
+        epoch: Epoch,
     },
     /// The run waits for a rate. Once per run and cause.
     RunRateLimited {
@@ -350,6 +365,19 @@ pub struct Output {
     pub artifact_id: ArtifactId,
 }
 
+/// Why a run waits in its queue again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReturnCause {
+    /// Nobody claimed its dispatch in time.
+    Unclaimed,
+    /// Its session was paused before anybody had claimed it.
+    Paused,
+    /// Its worker was leaving and had not called the provider.
+    HandedBack,
+    /// The wait before its next attempt, or before its first, is over.
+    Waited,
+}
+
 /// Why an executing run is to stop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StopCause {
@@ -424,6 +452,7 @@ impl Event {
             | Self::RunReturned { session_id, .. }
             | Self::RunClaimed { session_id, .. }
             | Self::RunStopRequested { session_id, .. }
+            | Self::LateAnswerTaken { session_id, .. }
             | Self::ReportTaken { session_id, .. }
             | Self::LeaseExpired { session_id, .. }
             | Self::RunRateLimited { session_id, .. }

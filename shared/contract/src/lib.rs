@@ -26,7 +26,7 @@ pub use chunk::{Chunk, Piece};
 pub use codec::{Format, MAX_BODY_BYTES, too_large};
 pub use endpoint::{Endpoint, ServiceName};
 pub use error::{ApiError, ErrorBody, ErrorCode};
-pub use event::{BudgetOwner, CoolDown, Event, Fingerprint, Output, StopCause};
+pub use event::{BudgetOwner, CoolDown, Event, Fingerprint, Output, ReturnCause, StopCause};
 pub use flight::{FlightEvent, FlightKind, FlightSource};
 pub use ids::{ArtifactId, Epoch, HashKey, InvalidId, MessageId, ModelId, PoolId, RunId, SessionId, Token, WorkerId};
 pub use limits::*;

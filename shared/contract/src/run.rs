@@ -83,7 +83,7 @@ pub struct RunError {
     pub retry_after_ms: Option<u64>,
 }
 
-/// What became of a cancel.
+/// What became of a cancel. Its times are journal times, in the order of the fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CancelReceipt {
     /// Who asked.
@@ -92,10 +92,34 @@ pub struct CancelReceipt {
     pub reason: String,
     /// When it was accepted.
     pub requested_at: Timestamp,
+    /// When the worker learned of it; none where no worker had the run, where it was lost, or where its answer was there
+    /// already.
+    pub worker_told_at: Option<Timestamp>,
+    /// When the connection to the provider was closed; none where none was open any more, or where the worker was lost.
+    pub provider_closed_at: Option<Timestamp>,
     /// When the run had ended.
     pub settled_at: Option<Timestamp>,
+    /// Tokens of all the run's calls that are billed; none before the end, and where a lost worker cannot say.
+    pub billed: Option<Usage>,
     /// Whether the final report came first.
     pub too_late: bool,
+}
+
+impl CancelReceipt {
+    /// The receipt of a cancel that was accepted at `now`.
+    #[must_use]
+    pub const fn requested(by: Actor, reason: String, now: Timestamp) -> Self {
+        Self {
+            by,
+            reason,
+            requested_at: now,
+            worker_told_at: None,
+            provider_closed_at: None,
+            settled_at: None,
+            billed: None,
+            too_late: false,
+        }
+    }
 }
 
 /// What a submit asked for, with every default filled in. Stays as it is.

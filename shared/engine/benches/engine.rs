@@ -199,6 +199,8 @@ impl Bench {
                 usage: Usage { input_tokens: 3, output_tokens: 4, ..Usage::default() },
                 cost_usd: None,
                 first_token_after_ms: Some(1),
+                told_after_ms: None,
+                closed_after_ms: None,
                 issues: Vec::new(),
             };
             let (messages, artifacts) = (Vec::new(), Vec::new());

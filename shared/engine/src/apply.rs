@@ -1,11 +1,11 @@
 //! The fold: one event after the other, deciding nothing.
 
 use laneway_contract::{
-    CoolDown, Event, MessageRecord, MessageRole, RunId, RunRecord, Scope, SessionId, StopCause, Timestamp,
+    CancelReceipt, CoolDown, Event, MessageRecord, MessageRole, RunId, RunRecord, Scope, SessionId, StopCause,
+    Timestamp,
 };
 
 use crate::admit::bit;
-use crate::decide::receipt;
 use crate::digest::{Hashed, Key};
 use crate::queue::ClassName;
 use crate::run::{EndedRun, Phase, Requeued, Run, Taken};
@@ -50,6 +50,7 @@ impl State {
             | Event::RunStopRequested { .. }
             | Event::ReportTaken { .. }
             | Event::LeaseExpired { .. }
+            | Event::LateAnswerTaken { .. }
             | Event::RunRateLimited { .. }
             | Event::RunRetryScheduled { .. }
             | Event::RunStalled { .. }
@@ -176,7 +177,7 @@ impl State {
             }
             Event::RunStopRequested { run_id, cause, .. } => self.change_run(*run_id, |run| {
                 if let StopCause::Cancel { by, reason } = cause {
-                    run.record.status.cancel = Some(Box::new(receipt(by, reason, at)));
+                    run.record.status.cancel = Some(Box::new(CancelReceipt::requested(by.clone(), reason.clone(), at)));
                 }
                 if let Phase::Running { stop, .. } = &mut run.phase {
                     *stop = Some(Box::new(cause.clone()));
@@ -185,6 +186,8 @@ impl State {
             Event::ReportTaken { run_id, report_no, .. } => {
                 self.change_run(*run_id, |run| run.reports = report_no + 1);
             }
+            // What it comes to stands behind it.
+            Event::LateAnswerTaken { .. } => {}
             Event::LeaseExpired { run_id, .. } => {
                 self.lose(*run_id);
                 self.change_run(*run_id, |run| run.lost += 1);

@@ -1,11 +1,12 @@
 //! What happens by itself: leases run out, times are over, dispatches return, sessions end, and heads are dispatched.
 
 use laneway_contract::{
-    Actor, DISPATCH_CLAIM_MS, ErrorClass, Event, JobState, POISON_AFTER, RunError, SessionId, StopCause, Timestamp,
+    Actor, DISPATCH_CLAIM_MS, ErrorClass, Event, JobState, POISON_AFTER, ReturnCause, RunError, SessionId, StopCause,
+    Timestamp,
 };
 
 use crate::admit::{Admission, Chosen, RateWait};
-use crate::decide::{cancel_run, end_or_retry, settle, stalled};
+use crate::decide::{cancel_run, end_or_retry, returned, settle, stalled};
 use crate::hints::Hints;
 use crate::run::{Phase, Run};
 use crate::state::State;
@@ -100,7 +101,10 @@ fn expire(run: &Run, now: Timestamp) -> Vec<Event> {
         Some(StopCause::Cancel { .. }) | None => lost_error(),
     };
     let (action, then) = match stop.as_deref() {
-        Some(StopCause::Cancel { .. }) => ("cancel", vec![settle(run.clone(), JobState::Cancelled, now)]),
+        Some(StopCause::Cancel { .. }) => {
+            let lost = Run { lost: run.lost + 1, ..run.clone() };
+            ("cancel", vec![settle(lost, JobState::Cancelled, now)])
+        }
         _ if run.lost + 1 >= POISON_AFTER => {
             let mut poisoned = run.clone();
             poisoned.record.status.error = Some(Box::new(error));
@@ -139,7 +143,8 @@ fn overdue(run: &Run, now: Timestamp) -> Event {
     } else if run.queue_timeout_at().is_some_and(|at| at <= now) {
         queue_timeout_error()
     } else {
-        return Event::RunReturned { run_id, session_id, dispatch_no: run.dispatch_no, reports: run.reports };
+        let unclaimed = matches!(run.phase, Phase::Dispatched { .. });
+        return returned(run, if unclaimed { ReturnCause::Unclaimed } else { ReturnCause::Waited });
     };
     let mut failed = run.clone();
     failed.record.status.error = Some(Box::new(error));

@@ -42,6 +42,7 @@ pub(crate) fn weight(event: &Event) -> usize {
         | Event::RunStopRequested { .. }
         | Event::ReportTaken { .. }
         | Event::LeaseExpired { .. }
+        | Event::LateAnswerTaken { .. }
         | Event::RunRateLimited { .. }
         | Event::RunRetryScheduled { .. } => 1_024,
     }

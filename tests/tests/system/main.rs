@@ -13,6 +13,7 @@
 mod access;
 mod architecture;
 mod bad_input;
+mod cancel;
 mod cli;
 mod compose;
 mod conversation;

@@ -141,7 +141,7 @@ fn run(state: JobState) -> Box<RunRecord> {
         traceparent: None,
     };
     let (by, reason) = (person(), "changed my mind".to_owned());
-    let cancel = CancelReceipt { by, reason, requested_at: at(), settled_at: Some(at()), too_late: false };
+    let cancel = CancelReceipt { settled_at: Some(at()), ..CancelReceipt::requested(by, reason, at()) };
     let status = RunStatus {
         state,
         reason: WaitReason::None,
@@ -327,7 +327,11 @@ fn table() -> Vec<(Event, Vec<(FlightKind, Value)>)> {
                     "queue_wait_ms": 12}),
             )],
         ),
-        (Event::RunReturned { run_id, session_id, dispatch_no: 1, reports: 0 }, vec![]),
+        (returned(ReturnCause::Waited), vec![]),
+        (returned(ReturnCause::Paused), vec![]),
+        (returned(ReturnCause::Unclaimed), vec![recovery("dispatch_unclaimed", "requeue")]),
+        (returned(ReturnCause::HandedBack), vec![recovery("worker_left", "requeue")]),
+        (Event::LateAnswerTaken { run_id, session_id, attempt: 1, epoch: 7 }, vec![recovery("late_answer", "settle")]),
         (
             Event::RunClaimed {
                 run_id,
@@ -350,10 +354,7 @@ fn table() -> Vec<(Event, Vec<(FlightKind, Value)>)> {
         (Event::ReportTaken { run_id, session_id, epoch: 7, report_no: 0 }, vec![]),
         (
             Event::LeaseExpired { run_id, session_id, attempt: 1, epoch: 7, worker_id, action: "retry".to_owned() },
-            vec![(
-                FlightKind::WorkflowRecovery,
-                json!({"found": "lease_expired", "action": "retry", "run_id": RUN, "epoch": 7, "checkpoint_id": null}),
-            )],
+            vec![recovery("lease_expired", "retry")],
         ),
         (
             rate_limited(RateCause::Provider, None),
@@ -473,6 +474,15 @@ fn rate_limited(cause: RateCause, bucket: Option<(String, i64)>) -> Event {
     Event::RunRateLimited { run_id, session_id, provider, attempt: 1, backoff_ms: 50, cause, bucket }
 }
 
+fn returned(cause: ReturnCause) -> Event {
+    Event::RunReturned { run_id: run_id(), session_id: session_id(), cause, dispatch_no: 1, epoch: 7, reports: 0 }
+}
+
+fn recovery(found: &str, action: &str) -> (FlightKind, Value) {
+    let payload = json!({"found": found, "action": action, "run_id": RUN, "epoch": 7, "checkpoint_id": null});
+    (FlightKind::WorkflowRecovery, payload)
+}
+
 fn decided() -> Event {
     let (run_id, session_id, reason) = (run_id(), session_id(), "looks right".to_owned());
     Event::RunDecided { run_id, session_id, decision: Decision::Approve, decided_by: person(), reason }
@@ -486,7 +496,15 @@ fn completed() -> Value {
 
 fn frame(number: u64, body: Body<Event>) -> Frame<Event> {
     let time = at().plus_millis(50);
-    Frame { format: laneway_journal::frame::FORMAT, journal_id: Uuid::nil(), epoch: 3, number, prev: laneway_journal::FrameHash::ZERO, time, body }
+    Frame {
+        format: laneway_journal::frame::FORMAT,
+        journal_id: Uuid::nil(),
+        epoch: 3,
+        number,
+        prev: laneway_journal::FrameHash::ZERO,
+        time,
+        body,
+    }
 }
 
 fn started() -> Body<Event> {

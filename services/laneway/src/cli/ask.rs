@@ -1,7 +1,7 @@
 //! `laneway ask`: one question, the answer while it comes.
 
 use clap::Args;
-use laneway_contract::{Generation, Input, ModelId, RunId, SessionId, SubmitRun};
+use laneway_contract::{CancelRuns, Generation, Input, ModelId, RunId, SessionId, SubmitRun};
 
 use super::request::{Draft, text_argument};
 use super::schedule::ScheduleArgs;
@@ -48,7 +48,7 @@ pub(super) async fn run(context: &Context, args: AskArgs) -> Result<Exit, CliErr
 }
 
 async fn interrupted(context: &Context, client: &Client, run_id: RunId) -> Result<Exit, CliError> {
-    client.cancel(run_id, &context.actor, "interrupted").await?;
+    client.cancel(&CancelRuns::of_run(run_id, context.actor.clone(), "interrupted".to_owned())).await?;
     context.out.note(format!("\ncancelled run {run_id}"))?;
     Ok(Exit::Interrupted)
 }

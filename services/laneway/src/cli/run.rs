@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use laneway_contract::{
-    CancelReply, CancelRuns, DEFAULT_WAIT_MS, Endpoint, GetRun, JobState, ListRuns, ModelId, RetryBackoff, RunId,
-    RunPage, RunReply, SessionId, SubmitRun,
+    CancelReceipt, CancelRuns, DEFAULT_WAIT_MS, Endpoint, GetRun, JobState, ListRuns, ModelId, RetryBackoff, RunId,
+    RunPage, RunReply, SessionId, SubmitRun, Timestamp,
 };
 
 use super::request::{Draft, text_argument};
@@ -126,6 +126,9 @@ pub struct CancelArgs {
     /// Why, at most 128 bytes.
     #[arg(long, default_value = "")]
     reason: String,
+    /// Wait until all of them have ended, and show each step of the way.
+    #[arg(long)]
+    wait: bool,
 }
 
 /// Exactly one of these.
@@ -228,24 +231,42 @@ async fn cancel(context: &Context, client: &Client, args: CancelArgs) -> Result<
         cancellation_token: args.which.token,
         actor: context.actor.clone(),
         reason: args.reason,
+        wait: args.wait,
+        wait_ms: None,
     };
-    let reply: CancelReply = client.ask(Endpoint::RunsCancel, &request).await?;
+    let reply = client.cancel(&request).await?;
     context.out.reply(&reply, |reply| {
         if reply.runs.is_empty() {
             return "no run to cancel".to_owned();
         }
         let rows = reply.runs.iter().map(|run| {
-            let receipt = match &run.receipt {
+            let receipt = run.receipt.as_ref();
+            let said = match receipt {
                 None => "had ended without a cancel",
                 Some(receipt) if receipt.too_late => "too late, the answer came first",
                 Some(receipt) if receipt.settled_at.is_some() => "cancelled",
                 Some(_) => "its worker is stopping",
             };
-            [run.run_id.to_string(), run.state.to_string(), receipt.to_owned()]
+            let [told, closed, settled, billed] = receipt.map(steps).unwrap_or_default();
+            [run.run_id.to_string(), run.state.to_string(), said.to_owned(), told, closed, settled, billed]
         });
-        output::table(["RUN", "STATE", "CANCEL"], rows)
+        output::table(["RUN", "STATE", "CANCEL", "WORKER TOLD", "PROVIDER CLOSED", "SETTLED", "TOKENS BILLED"], rows)
     })?;
     Ok(Exit::Done)
+}
+
+/// How long after the request each step of a cancel came, and what was billed.
+fn steps(receipt: &CancelReceipt) -> [String; 4] {
+    let after = |at: Option<Timestamp>| {
+        at.map_or_else(String::new, |at| format!("+{} ms", at.millis_since(receipt.requested_at)))
+    };
+    let settled = if receipt.too_late { "before".to_owned() } else { after(receipt.settled_at) };
+    let billed = match receipt.billed {
+        Some(usage) => usage.total().to_string(),
+        None if receipt.settled_at.is_some() && !receipt.too_late => "unknown".to_owned(),
+        None => String::new(),
+    };
+    [after(receipt.worker_told_at), after(receipt.provider_closed_at), settled, billed]
 }
 
 #[cfg(test)]

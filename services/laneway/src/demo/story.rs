@@ -3,7 +3,8 @@
 use std::cell::{Cell, RefCell};
 
 use laneway_contract::{
-    Actor, CreateSession, Endpoint, Format, Generation, Input, RunId, RunReply, SessionId, SessionReply, SubmitRun,
+    Actor, CancelRuns, CreateSession, Endpoint, Format, Generation, Input, RunId, RunReply, SessionId, SessionReply,
+    SubmitRun,
 };
 use serde_json::json;
 use tokio::sync::Notify;
@@ -131,7 +132,8 @@ impl Theatre<'_> {
     async fn cancel(&self, letter: char, run_id: RunId) -> Result<(), CliError> {
         let actor = Actor { id: "demo".to_owned(), ..self.context.actor.clone() };
         self.say(letter, "✂ cancelled in mid-stream")?;
-        self.stage.client.cancel(run_id, &actor, "seen enough").await?;
+        let cancel = CancelRuns::of_run(run_id, actor, "seen enough".to_owned());
+        self.stage.client.cancel(&cancel).await?;
         Ok(())
     }
 

@@ -1,14 +1,18 @@
 //! Cancel, and the lifecycle of sessions.
 
-use laneway_contract::{ApiError, CancelRuns, ChangeSession, ErrorCode, SessionState};
+use laneway_contract::{ApiError, CancelRuns, ChangeSession, DEFAULT_WAIT_MS, ErrorCode, MAX_WAIT_MS, SessionState};
 use laneway_engine::{Cancel, CancelTarget, Command, EndSession, PauseSession};
 
 use super::check::{self, bad};
 
-/// `runs.cancel`: exactly one target.
-pub(crate) fn cancel(request: CancelRuns) -> Result<Cancel, ApiError> {
-    let CancelRuns { run_id, session_id, cancellation_token, actor, reason } = request;
+/// `runs.cancel`: exactly one target, and for how many milliseconds to wait for the end of its runs.
+pub(crate) fn cancel(request: CancelRuns) -> Result<(Cancel, Option<u64>), ApiError> {
+    let CancelRuns { run_id, session_id, cancellation_token, actor, reason, wait, wait_ms } = request;
     check::actor(&actor, &reason)?;
+    if wait_ms.is_some() && !wait {
+        return Err(bad("wait_ms", "is for a request with wait: true"));
+    }
+    let wait_ms = check::number("wait_ms", wait_ms, 0, MAX_WAIT_MS, DEFAULT_WAIT_MS)?;
     let target = match (run_id, session_id, cancellation_token) {
         (Some(run), None, None) => CancelTarget::Run(run),
         (None, Some(session), None) => CancelTarget::Session(session),
@@ -21,7 +25,7 @@ pub(crate) fn cancel(request: CancelRuns) -> Result<Cancel, ApiError> {
             return Err(ApiError::new(ErrorCode::BadRequest, message));
         }
     };
-    Ok(Cancel { target, actor, reason })
+    Ok((Cancel { target, actor, reason }, wait.then_some(wait_ms)))
 }
 
 /// What is to become of a session.

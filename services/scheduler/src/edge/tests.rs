@@ -446,8 +446,14 @@ fn a_cancel_has_one_target_and_an_actor() {
     bad(json!({"run_id": RUN, "session_id": SESSION, "actor": actor}));
     bad(json!({"run_id": RUN, "actor": {"id": "", "kind": "person"}}));
     bad(json!({"run_id": RUN, "actor": actor, "reason": "x".repeat(129)}));
-    let by_token = cancelled(json!({"cancellation_token": "t", "actor": actor})).unwrap();
+    bad(json!({"run_id": RUN, "actor": actor, "wait_ms": 10}));
+    bad(json!({"run_id": RUN, "actor": actor, "wait": true, "wait_ms": 600_001}));
+    let (by_token, wait_ms) = cancelled(json!({"cancellation_token": "t", "actor": actor})).unwrap();
     assert!(matches!(by_token.target, CancelTarget::Token(token) if token == "t"));
+    assert_eq!(wait_ms, None);
+    let waits = |body: Value| cancelled(body).unwrap().1;
+    assert_eq!(waits(json!({"run_id": RUN, "actor": actor, "wait": true})), Some(30_000));
+    assert_eq!(waits(json!({"run_id": RUN, "actor": actor, "wait": true, "wait_ms": 7})), Some(7));
 }
 
 #[test]
@@ -497,6 +503,8 @@ fn a_report_has_numbers_that_can_be_added_up() {
         usage,
         cost_usd: None,
         first_token_after_ms: None,
+        told_after_ms: None,
+        closed_after_ms: None,
         issues: Vec::new(),
     };
     let report = |outcome| ReportAttempt {

@@ -68,6 +68,8 @@ impl Worker {
             usage: Usage { input_tokens: 1, output_tokens: 1, ..Usage::default() },
             cost_usd: None,
             first_token_after_ms: Some(1),
+            told_after_ms: None,
+            closed_after_ms: None,
             issues: Vec::new(),
         };
         let (run_id, epoch) = (claim.run_id, claim.epoch);

@@ -110,6 +110,7 @@ impl<'a> Draft<'a> {
             | Event::RunStopRequested { .. }
             | Event::ReportTaken { .. }
             | Event::LeaseExpired { .. }
+            | Event::LateAnswerTaken { .. }
             | Event::RunRateLimited { .. }
             | Event::RunRetryScheduled { .. }
             | Event::RunStalled { .. }

@@ -72,8 +72,11 @@ async fn attempt(worker: &Worker, claimed: Claimed, signal: &StopSignal) {
     let mut tokens = Tokens::new(TokenSubject::new(worker.bus.clone(), attempt.lease().run_id), attempt.lease());
 
     let mut reports = Reports::new(worker, attempt.lease());
-    let ending = run_out(worker, &attempt, lease, signal, &mut transcript, &mut tokens, &mut reports).await;
+    let (ending, told_at) = run_out(worker, &attempt, lease, signal, &mut transcript, &mut tokens, &mut reports).await;
     // From here on the provider's connection is closed.
+    if let Some(told_at) = told_at {
+        transcript.stopped(told_at, clock::boot_ms());
+    }
     log(&attempt, &ending);
     let ended_at = clock::wall();
     let price = |usage: &_| worker.config.catalog.cost(attempt.model_id(), usage);
@@ -86,7 +89,8 @@ async fn attempt(worker: &Worker, claimed: Claimed, signal: &StopSignal) {
     trace::record(&attempt, &transcript, &report, reply.state, wall_time, ended_at);
 }
 
-/// The part between claim and report. When it ends, whatever was open to the provider has been dropped.
+/// The part between claim and report. When it ends, whatever was open to the provider has been dropped. Also gives the time
+/// at which it was told to stop.
 async fn run_out(
     worker: &Worker,
     attempt: &Attempt,
@@ -95,14 +99,16 @@ async fn run_out(
     transcript: &mut Transcript,
     tokens: &mut Tokens<impl Outlet>,
     reports: &mut Reports<'_, impl Desk>,
-) -> Ending {
+) -> (Ending, Option<u64>) {
     let fence = Fence::new(&lease);
     let progress = AtomicU64::new(0);
     let gate = stream::Gate { fence: &fence, signal, epoch: attempt.lease().epoch, progress: &progress };
     tokio::select! {
         biased;
-        halt = keep(worker, attempt.lease(), lease, &fence, signal, &progress) => Ending::Halted(halt),
-        ending = caught(work(worker, attempt, &gate, transcript, tokens, reports)) => ending,
+        halt = keep(worker, attempt.lease(), lease, &fence, signal, &progress) => {
+            (Ending::Halted(halt), matches!(halt, Halt::Stop(_)).then(clock::boot_ms))
+        }
+        ending = caught(work(worker, attempt, &gate, transcript, tokens, reports)) => (ending, None),
     }
 }
 

@@ -123,6 +123,8 @@ pub(crate) fn build(
         usage,
         cost_usd: price(&usage),
         first_token_after_ms: transcript.first_token_after_ms(),
+        told_after_ms: transcript.told_after_ms(),
+        closed_after_ms: transcript.closed_after_ms(),
         issues,
     };
     Some(ReportAttempt {

@@ -17,6 +17,14 @@ pub(crate) struct Transcript {
     pieces: u64,
     usage: Option<Said>,
     call: Option<Call>,
+    stopped: Option<Stopped>,
+}
+
+/// An attempt that was told to stop.
+#[derive(Clone, Copy, Debug)]
+struct Stopped {
+    told_at: u64,
+    closed_at: u64,
 }
 
 /// What the provider says was used, and how many pieces had come by then.
@@ -40,7 +48,7 @@ pub(crate) struct Call {
 impl Transcript {
     /// Nothing said yet, by an attempt whose claim was answered at `claimed_at`.
     pub(crate) fn new(claimed_at: u64) -> Self {
-        Self { claimed_at, text: String::new(), split: false, pieces: 0, usage: None, call: None }
+        Self { claimed_at, text: String::new(), split: false, pieces: 0, usage: None, call: None, stopped: None }
     }
 
     /// The provider is about to be called.
@@ -102,6 +110,21 @@ impl Transcript {
     /// The call, where it came to one.
     pub(crate) fn call(&self) -> Option<&Call> {
         self.call.as_ref()
+    }
+
+    /// It was told to stop, and by `closed_at` had closed what was open to the provider.
+    pub(crate) fn stopped(&mut self, told_at: u64, closed_at: u64) {
+        self.stopped = Some(Stopped { told_at, closed_at });
+    }
+
+    /// From the claim's answer to when it was told to stop.
+    pub(crate) fn told_after_ms(&self) -> Option<u64> {
+        self.stopped.map(|stopped| stopped.told_at.saturating_sub(self.claimed_at))
+    }
+
+    /// From the claim's answer to when the call that it was told to stop was closed.
+    pub(crate) fn closed_after_ms(&self) -> Option<u64> {
+        self.call.and(self.stopped).map(|stopped| stopped.closed_at.saturating_sub(self.claimed_at))
     }
 
     /// From the claim's answer to the first token.

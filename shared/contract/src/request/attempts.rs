@@ -163,6 +163,12 @@ pub struct Outcome {
     pub cost_usd: Option<MicroUsd>,
     /// Milliseconds from the claim's answer to the first token, where one came.
     pub first_token_after_ms: Option<u64>,
+    /// Milliseconds from the claim's answer to when the worker learned that it was to stop, where it did.
+    #[serde(default)]
+    pub told_after_ms: Option<u64>,
+    /// Milliseconds from the claim's answer to when the provider's connection was closed, where one was open until then.
+    #[serde(default)]
+    pub closed_after_ms: Option<u64>,
     /// Warnings that are not fatal.
     pub issues: Vec<String>,
 }

@@ -203,13 +203,36 @@ pub struct CancelRuns {
     /// Why, at most 128 bytes.
     #[serde(default)]
     pub reason: String,
+    /// Answer when every run that is concerned has ended, or after `wait_ms`.
+    #[serde(default)]
+    pub wait: bool,
+    /// With `wait`. Default 30,000, at most 600,000.
+    pub wait_ms: Option<u64>,
+}
+
+impl CancelRuns {
+    /// Asks for one run, without waiting.
+    #[must_use]
+    pub const fn of_run(run_id: RunId, actor: Actor, reason: String) -> Self {
+        Self {
+            run_id: Some(run_id),
+            session_id: None,
+            cancellation_token: None,
+            actor,
+            reason,
+            wait: false,
+            wait_ms: None,
+        }
+    }
 }
 
 /// Reply of `runs.cancel`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CancelReply {
-    /// Each run that was concerned.
+    /// Each run that was concerned, at most 1,000.
     pub runs: Vec<CancelledRun>,
+    /// Whether all of them have ended.
+    pub done: bool,
     /// The frame up to which this is true.
     pub journal_seq: u64,
 }

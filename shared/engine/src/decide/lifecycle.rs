@@ -1,8 +1,8 @@
 //! Cancel, pause and the end of sessions.
 
-use laneway_contract::{ApiError, ErrorCode, Event, RunId, Timestamp};
+use laneway_contract::{ApiError, ErrorCode, Event, ReturnCause, RunId, Timestamp};
 
-use super::{cancel_run, open};
+use super::{cancel_run, open, returned};
 use crate::command::{Cancel, CancelTarget, EndSession, PauseSession};
 use crate::run::Phase;
 use crate::state::State;
@@ -49,8 +49,7 @@ impl State {
         if command.paused
             && let Some(run) = current.filter(|run| matches!(run.phase, Phase::Dispatched { .. }))
         {
-            let (run_id, session_id, dispatch_no) = (run.record.run_id, command.session_id, run.dispatch_no);
-            events.push(Event::RunReturned { run_id, session_id, dispatch_no, reports: run.reports });
+            events.push(returned(run, ReturnCause::Paused));
         }
         events.extend(interrupted);
         Ok(events)

@@ -10,8 +10,8 @@ mod submit;
 mod thread;
 
 use laneway_contract::{
-    Actor, ApiError, CancelReceipt, ErrorClass, ErrorCode, Event, JobState, Output, RateCause, RunError, SessionId,
-    StopCause, Timestamp, WaitReason,
+    Actor, ApiError, CancelReceipt, ErrorClass, ErrorCode, Event, JobState, Output, RateCause, ReturnCause, RunError,
+    SessionId, StopCause, Timestamp, WaitReason,
 };
 
 use serde_json::json;
@@ -70,13 +70,15 @@ pub(crate) fn settle(run: Run, state: JobState, now: Timestamp) -> Event {
 }
 
 fn settle_with(run: Run, state: JobState, now: Timestamp, output: Option<Output>) -> Event {
-    let Run { mut record, reports, .. } = run;
+    let Run { mut record, reports, lost, .. } = run;
     let status = &mut record.status;
     status.state = state;
     status.reason = WaitReason::None;
     status.ended_at = Some(now);
     if let Some(cancel) = &mut status.cancel {
         cancel.settled_at = Some(now);
+        // What a lost worker's call has cost, nobody knows.
+        cancel.billed = (lost == 0).then_some(status.usage);
         cancel.too_late = state != JobState::Cancelled;
     }
     if state == JobState::Cancelled {
@@ -85,11 +87,6 @@ fn settle_with(run: Run, state: JobState, now: Timestamp, output: Option<Output>
     status.approval_id = None;
     let duration_ms = status.started_at.map_or(0, |started| now.millis_since(started));
     Event::RunSettled { run: record, reports, duration_ms, output }
-}
-
-/// A cancel that was accepted now.
-pub(crate) fn receipt(by: &Actor, reason: &str, now: Timestamp) -> CancelReceipt {
-    CancelReceipt { by: by.clone(), reason: reason.to_owned(), requested_at: now, settled_at: None, too_late: false }
 }
 
 /// Cancels a live run: at once, or by asking its worker. None when that was asked for before.
@@ -108,7 +105,8 @@ pub(crate) fn cancel_run(run: &Run, by: &Actor, reason: &str, now: Timestamp) ->
         | Phase::Stalled
         | Phase::AwaitingUser => {
             let mut cancelled = run.clone();
-            cancelled.record.status.cancel = Some(Box::new(receipt(by, reason, now)));
+            let receipt = CancelReceipt::requested(by.clone(), reason.to_owned(), now);
+            cancelled.record.status.cancel = Some(Box::new(receipt));
             Some(settle(cancelled, JobState::Cancelled, now))
         }
     }
@@ -146,6 +144,18 @@ pub(crate) fn end_or_retry(mut run: Run, error: RunError, now: Timestamp) -> Vec
         not_before,
     });
     events
+}
+
+/// A run that goes back into its queue.
+pub(crate) fn returned(run: &Run, cause: ReturnCause) -> Event {
+    Event::RunReturned {
+        run_id: run.record.run_id,
+        session_id: run.record.session_id,
+        cause,
+        dispatch_no: run.dispatch_no,
+        epoch: run.record.status.epoch,
+        reports: run.reports,
+    }
 }
 
 /// A run whose attempt is over in the middle of tools: it is not repeated by itself.

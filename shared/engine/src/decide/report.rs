@@ -2,11 +2,11 @@
 
 use laneway_contract::{
     ApiError, AttemptResult, ErrorClass, ErrorCode, Event, Finish, JobState, MessageDraft, MessageRole, Outcome,
-    Output, RunError, Stop, StopCause, Timestamp,
+    Output, ReturnCause, RunError, Stop, StopCause, Timestamp,
 };
 
 use super::thread::appended;
-use super::{budget_error, end_or_retry, settle_with, stalled};
+use super::{budget_error, end_or_retry, returned, settle_with, stalled};
 use crate::command::Report;
 use crate::run::{Phase, Run};
 use crate::schedule::{deadline_error, timeout_error};
@@ -59,6 +59,10 @@ impl State {
                 events.push(Event::ReportTaken { run_id, session_id, epoch, report_no });
             }
             Some(outcome) => {
+                if !matches!(run.phase, Phase::Running { .. }) {
+                    let (attempt, epoch) = (run.record.status.attempt, command.epoch);
+                    events.push(Event::LateAnswerTaken { run_id, session_id, attempt, epoch });
+                }
                 events.extend(concluded(run, outcome, &command.messages, now));
                 events.extend(self.cool_down(run, outcome, now));
             }
@@ -126,8 +130,7 @@ fn concluded(run: &Run, outcome: &Outcome, messages: &[MessageDraft], now: Times
             reports: run.reports,
         }],
         AttemptResult::HandedBack => {
-            let (run_id, session_id, dispatch_no) = (run.record.run_id, run.record.session_id, run.dispatch_no);
-            vec![Event::RunReturned { run_id, session_id, dispatch_no, reports: run.reports }]
+            vec![returned(&run, ReturnCause::HandedBack)]
         }
     }
 }
@@ -168,7 +171,16 @@ fn with_outcome(run: &Run, outcome: &Outcome, messages: &[MessageDraft], now: Ti
     // The attempt began when its time did; a late report finds no such time any more.
     if let Phase::Running { stop_at, .. } = &run.phase {
         let began = stop_at.plus_millis(-(run.record.fields.timeout_ms as i64));
-        status.first_token_at = outcome.first_token_after_ms.map(|after| began.plus_millis(after as i64).min(now));
+        let at = |after: Option<u64>| after.map(|after| began.plus_millis(after as i64).min(now));
+        status.first_token_at = at(outcome.first_token_after_ms);
+        if let Some(cancel) = &mut status.cancel {
+            let at = |after| at(after).map(|at: Timestamp| at.max(cancel.requested_at));
+            (cancel.worker_told_at, cancel.provider_closed_at) = match outcome.told_after_ms {
+                // Its answer was there before it heard of the cancel.
+                None => (None, None),
+                told => (at(told), at(outcome.closed_after_ms)),
+            };
+        }
     }
     status.issues.extend(outcome.issues.iter().cloned());
     if outcome.result == (AttemptResult::Completed { finish: Finish::Length }) {

@@ -31,7 +31,8 @@ fn a_dispatch_that_nobody_claims_returns_and_its_number_is_over() {
     let session = world.create("echo/a");
     let run = world.submit(session);
     let old = world.claim_command(run);
-    world.advance(DISPATCH_CLAIM_MS as i64);
+    let events = world.advance(DISPATCH_CLAIM_MS as i64);
+    assert!(matches!(events[0], Event::RunReturned { cause: ReturnCause::Unclaimed, dispatch_no: 1, .. }));
     assert_eq!(world.state.run(run).unwrap().dispatch_no, 2, "returned and dispatched again");
     assert_eq!(refused(&mut world, &old), ErrorCode::StaleEpoch);
     world.claim(run);
@@ -82,6 +83,8 @@ fn a_late_complete_answer_settles_while_no_newer_epoch_was_claimed() {
     world.complete(run, epoch);
     assert_eq!(world.job_state(run), JobState::Completed);
     assert_eq!(world.thread(session).len(), 2);
+    let late = |(_, event): &(Timestamp, Event)| matches!(event, Event::LateAnswerTaken { epoch: 1, .. });
+    assert_eq!(world.journal.iter().filter(|event| late(event)).count(), 1);
 }
 
 #[test]
@@ -106,8 +109,14 @@ fn a_cancel_that_meets_a_lost_worker_ends_as_cancelled() {
     let run = world.submit(session);
     world.claim(run);
     world.cancel(CancelTarget::Run(run));
-    world.advance(ATTEMPT_LEASE_MS as i64);
+    world.advance(ATTEMPT_LEASE_MS as i64 - 1);
+    assert_eq!(world.job_state(run), JobState::Running);
+    let events = world.advance(1);
+    assert!(matches!(&events[0], Event::LeaseExpired { action, .. } if action == "cancel"));
     assert_eq!(world.job_state(run), JobState::Cancelled);
+    let receipt = world.settled(run).status.cancel.unwrap();
+    assert_eq!((receipt.worker_told_at, receipt.provider_closed_at, receipt.billed), (None, None, None));
+    assert_eq!(receipt.settled_at.unwrap().millis_since(receipt.requested_at), ATTEMPT_LEASE_MS);
 }
 
 #[test]

@@ -158,12 +158,19 @@ fn a_cancel_of_an_executing_run_is_a_request() {
     assert_eq!(world.job_state(run), JobState::Running);
     assert!(world.cancel(CancelTarget::Run(run)).is_empty(), "a second one changes nothing");
     world.now = world.now.plus_millis(10);
-    world.report(run, epoch, AttemptResult::Stopped { stop: Stop::Cancel }).unwrap();
+    let mut report = world.report_command(run, epoch, AttemptResult::Stopped { stop: Stop::Cancel });
+    let outcome = report.outcome.as_mut().unwrap();
+    // Counted from the claim, which was 20 ms ago.
+    (outcome.told_after_ms, outcome.closed_after_ms) = (Some(13), Some(14));
+    world.run(&Command::Report(Box::new(report))).unwrap();
     let record = world.settled(run);
     assert_eq!(record.status.state, JobState::Cancelled);
     let receipt = record.status.cancel.unwrap();
-    assert_eq!((receipt.by, receipt.too_late), (actor(), false));
-    assert_eq!(receipt.settled_at.unwrap().millis_since(receipt.requested_at), 10);
+    assert_eq!((&receipt.by, receipt.too_late), (&actor(), false));
+    let after = |at: Option<Timestamp>| at.unwrap().millis_since(receipt.requested_at);
+    let steps = [receipt.worker_told_at, receipt.provider_closed_at, receipt.settled_at].map(after);
+    assert_eq!(steps, [3, 4, 10]);
+    assert_eq!(receipt.billed, Some(record.status.usage));
     assert_eq!(world.thread(session).last().unwrap().finish, Some(Finish::Cancelled), "the partial answer is kept");
 }
 
@@ -177,6 +184,9 @@ fn a_complete_answer_after_the_cancel_is_kept_and_the_run_is_cancelled() {
     world.complete(run, epoch);
     let record = world.settled(run);
     assert_eq!((record.status.state, record.status.finish), (JobState::Cancelled, Some(Finish::Stop)));
+    let receipt = record.status.cancel.unwrap();
+    assert_eq!((receipt.worker_told_at, receipt.provider_closed_at), (None, None), "its answer was there before");
+    assert_eq!(receipt.billed, Some(record.status.usage));
     assert!(world.cancel(CancelTarget::Run(run)).is_empty(), "a cancel of an ended run is no error");
 }
 

@@ -244,6 +244,8 @@ impl World {
             usage,
             cost_usd: Some(MicroUsd(5)),
             first_token_after_ms: Some(1),
+            told_after_ms: None,
+            closed_after_ms: None,
             issues: Vec::new(),
         };
         Report {

@@ -56,6 +56,8 @@ fn broken_bytes_are_refused() {
             cancellation_token: Some("t".into()),
             actor: laneway_contract::Actor::runtime(),
             reason: String::new(),
+            wait: false,
+            wait_ms: None,
         })
         .unwrap();
     assert_eq!(decode(&whole[..whole.len() - 1]), Err(()));

@@ -1,17 +1,21 @@
 //! `runs.cancel`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use laneway_bus::{Incoming, Refusal};
 use laneway_contract::{
     CancelReceipt, CancelReply, CancelRuns, CancelledRun, Event, MAX_PAGE, RunId, RunRecord, Timestamp,
 };
 use laneway_engine::{Cancel, CancelTarget, Command};
+use tokio::time::timeout;
 
 use super::Context;
 use crate::desk::{Answered, Scene};
 use crate::edge;
 use crate::replica;
+use crate::room::Room;
+use crate::waiters::Ended;
 
 /// What one turn of a cancel came to.
 struct Batch {
@@ -26,15 +30,15 @@ pub(in crate::endpoints) async fn cancel(
     context: Context,
     incoming: Incoming<CancelRuns>,
 ) -> Result<CancelReply, Refusal> {
-    let cancel = edge::cancel(incoming.body)?;
+    let (cancel, wait_ms) = edge::cancel(incoming.body)?;
     let mut runs: BTreeMap<RunId, CancelledRun> = BTreeMap::new();
-    let (journal_seq, at) = loop {
+    let (mut journal_seq, at) = loop {
         let Answered { body: batch, journal_seq } = one_batch(&context, &cancel).await?;
         // A reply has room for a page; what the cancel does has no such bound.
         let room = (MAX_PAGE as usize).saturating_sub(runs.len());
-        let known = |row: &CancelledRun| runs.contains_key(&row.run_id);
-        let (known, new): (Vec<_>, Vec<_>) = batch.rows.into_iter().partition(known);
-        runs.extend(known.into_iter().chain(new.into_iter().take(room)).map(|row| (row.run_id, row)));
+        let kept = |row: &CancelledRun| runs.contains_key(&row.run_id) || !row.state.is_terminal();
+        let (kept, new): (Vec<_>, Vec<_>) = batch.rows.into_iter().partition(kept);
+        runs.extend(kept.into_iter().chain(new.into_iter().take(room)).map(|row| (row.run_id, row)));
         if batch.last {
             break (journal_seq, batch.at);
         }
@@ -48,7 +52,43 @@ pub(in crate::endpoints) async fn cancel(
         row.receipt.get_or_insert_with(|| too_late(cancel, record.status.ended_at, at));
         runs.insert(run_id, row);
     }
-    Ok(CancelReply { runs: runs.into_values().collect(), journal_seq })
+    if let Some(ms) = wait_ms {
+        let ended = settled(&context, &mut runs);
+        let until = timeout(Duration::from_millis(ms), ended).await;
+        journal_seq = journal_seq.max(until.unwrap_or(Ok(0))?);
+    }
+    let done = runs.values().all(|run| run.state.is_terminal());
+    let (mut room, mut rows) = (Room::new(incoming.format), Vec::new());
+    for row in runs.into_values() {
+        if rows.len() == MAX_PAGE as usize || !room.take(&row)? {
+            break;
+        }
+        rows.push(row);
+    }
+    Ok(CancelReply { runs: rows, done, journal_seq })
+}
+
+/// Waits until each of these runs has ended, one after the other, and brings its row up to date. Gives the frame up to which
+/// that is true.
+async fn settled(context: &Context, runs: &mut BTreeMap<RunId, CancelledRun>) -> Result<u64, Refusal> {
+    let mut up_to = 0;
+    for (run_id, shown) in runs.iter_mut().filter(|(_, run)| !run.state.is_terminal()) {
+        let run_id = *run_id;
+        let watched = context.desk.look(move |scene| Ok(scene.watch(run_id))).await?;
+        *shown = match watched.body {
+            Some(end) => {
+                // The leadership ended: the caller asks the next leader.
+                let Ended { ending, journal_seq } = end.await.map_err(|_| Refusal::Silent)?;
+                up_to = up_to.max(journal_seq);
+                row(&ending.record)
+            }
+            None => {
+                up_to = up_to.max(watched.journal_seq);
+                row(&replica::ended_run(&context.bus, run_id, false, watched.journal_seq).await?.0)
+            }
+        };
+    }
+    Ok(up_to)
 }
 
 /// One turn cancels at most [`Cancel::BATCH`] runs.
@@ -92,7 +132,7 @@ fn concerns(target: &CancelTarget, run: &RunRecord) -> bool {
 /// The receipt of a cancel that found the run ended by itself.
 fn too_late(cancel: Cancel, ended_at: Option<Timestamp>, at: Timestamp) -> CancelReceipt {
     let Cancel { actor, reason, .. } = cancel;
-    CancelReceipt { by: actor, reason, requested_at: at, settled_at: ended_at, too_late: true }
+    CancelReceipt { settled_at: ended_at, too_late: true, ..CancelReceipt::requested(actor, reason, at) }
 }
 
 fn row(run: &RunRecord) -> CancelledRun {
