@@ -3,7 +3,8 @@
 //!
 //! | part | what it is |
 //! |---|---|
-//! | `leader` | the one task that owns state, hints and journal: roles, turns, effects |
+//! | `leader` | the one task that owns state, hints and journal: what comes in, what goes out |
+//! | `leader::core` | what it does, without I/O: roles, turns, effects |
 //! | `desk` | how everything else hands orders to that task and gets answers |
 //! | `waiters` | who waits for the end of which run |
 //! | `lease` | until when replies may leave |

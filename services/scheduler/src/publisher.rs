@@ -34,7 +34,7 @@ pub(crate) enum Outgoing {
 #[derive(Debug)]
 pub(crate) struct Publisher {
     outgoing: mpsc::UnboundedSender<Outgoing>,
-    task: Option<JoinHandle<()>>,
+    task: JoinHandle<()>,
 }
 
 impl Publisher {
@@ -42,13 +42,7 @@ impl Publisher {
     pub(crate) fn start(bus: &Bus) -> Self {
         let (outgoing, taken) = mpsc::unbounded_channel();
         let task = laneway_runtime::spawn("publisher", publish(bus.clone(), taken));
-        Self { outgoing, task: Some(task) }
-    }
-
-    /// A publisher whose messages end in a test.
-    #[cfg(test)]
-    pub(crate) fn to(outgoing: mpsc::UnboundedSender<Outgoing>) -> Self {
-        Self { outgoing, task: None }
+        Self { outgoing, task }
     }
 
     /// Hands a message over. Unbounded: there are no more dispatches and signals than runs that hold a slot.
@@ -60,9 +54,7 @@ impl Publisher {
     /// Waits until everything is stored or void, at most as long as a message counts.
     pub(crate) async fn finish(self) {
         drop(self.outgoing);
-        if let Some(task) = self.task
-            && timeout(VOID_AFTER, task).await.is_err()
-        {
+        if timeout(VOID_AFTER, self.task).await.is_err() {
             tracing::warn!("dispatches were not stored before the end; they return to their queues");
         }
     }

@@ -113,14 +113,19 @@ impl Chain {
         if number > self.next() {
             return Ok(Link::Gap);
         }
-        let hash = FrameHash::of(bytes);
         if number < self.next() {
-            let replaced = number == self.position.number && hash != self.position.hash;
+            let replaced = number == self.position.number && FrameHash::of(bytes) != self.position.hash;
             return if replaced { Err(lost(number, Loss::Replaced)) } else { Ok(Link::Repeat) };
         }
+        self.accept_next(bytes).map(Link::Next)
+    }
+
+    /// Reads what the stream holds under the next number.
+    pub(crate) fn accept_next<E: DeserializeOwned>(&mut self, bytes: &[u8]) -> Result<Committed<E>, Fault> {
+        let number = self.next();
         let frame = decode(number, bytes)?;
         self.check(number, &frame)?;
-        Ok(Link::Next(self.commit(frame, hash)))
+        Ok(self.commit(frame, FrameHash::of(bytes)))
     }
 
     /// Moves on to a frame that belongs next and is in the journal for good.

@@ -12,6 +12,7 @@
 //! | [`node`] | the protocol: standby, candidate, leader |
 //! | [`driver`] | the protocol on a real server, for the scheduler |
 //! | [`follow`] | reading the journal from a stored position, for the views |
+//! | `testing` | what simulations are made of, with the feature `testing` |
 
 pub mod chain;
 pub mod clock;
@@ -39,3 +40,5 @@ pub use node::{NotLeading, Released};
 
 #[cfg(test)]
 mod sim;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

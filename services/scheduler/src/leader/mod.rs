@@ -1,20 +1,19 @@
 //! The task that owns state, hints and journal. Everything that is decided is decided here, one turn after the other.
+//!
+//! What it does is [`core`]; the task itself is the way in and out: journal, orders, announcements, streams, time.
 
-mod effects;
-mod follow;
+pub(crate) mod core;
+mod hear;
 mod role;
-mod turns;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use laneway_bus::async_nats::{Message, Subscriber};
 use laneway_bus::{Bus, BusError, ensure_streams};
-use laneway_contract::{Catalog, Epoch, Event, Family, HashKey, LEADER_LEASE_MS, Stream, Subject, Timestamp};
-use laneway_engine::{Hints, State};
-use laneway_journal::node::Settings;
+use laneway_contract::{Catalog, Event, Family, HashKey, LEADER_LEASE_MS, Stream, Subject};
+use laneway_journal::node;
 use laneway_journal::{Journal, JournalConfig, Progress};
 use laneway_runtime::Shutdown;
 use tokio::sync::{mpsc, watch};
@@ -26,22 +25,14 @@ use crate::desk::{Desk, Order};
 use crate::lease::Lease;
 use crate::office::Office;
 use crate::publisher::Publisher;
-use crate::waiters::Waiters;
 use crate::{SchedulerConfig, SchedulerError};
 
-use effects::Effects;
-use turns::Breaks;
+use self::core::{Core, Effects, LOOK_AGAIN, Settings};
 
 /// How much longer than a lease a standby waits for a frame, in milliseconds.
 const TAKEOVER_MARGIN_MS: u64 = 1_000;
 /// Orders that are taken in one go, before the journal is looked at again.
 const ORDERS_AT_A_TIME: usize = 512;
-/// No further orders are taken while so many bytes of turns wait for the frame in flight.
-const MAX_BACKLOG_BYTES: usize = 16 * 1024 * 1024;
-/// The lease is looked at this often, also when nothing happens.
-const LOOK_AGAIN: Duration = Duration::from_millis(LEADER_LEASE_MS / 6);
-/// A due time that has passed already is looked at again after this time, unless there is more to do.
-const SOON: Duration = Duration::from_millis(1);
 /// Time for the requests under way, and for the last frame, when a stop is requested.
 const DRAIN: Duration = Duration::from_secs(8);
 
@@ -50,6 +41,7 @@ pub(crate) async fn run(bus: Bus, config: SchedulerConfig, shutdown: Shutdown) -
     let Some(prepared) = shutdown.unless_requested(prepare(&bus, &config)).await else { return Ok(()) };
     let (journal, announcements) = prepared?;
     let SchedulerConfig { instance, limits, catalog } = config;
+    let settings = Settings { limits, new_hash_key: new_hash_key()? };
     let publisher = Publisher::start(&bus);
     let mut connections = bus.connections();
     connections.mark_unchanged();
@@ -57,18 +49,12 @@ pub(crate) async fn run(bus: Bus, config: SchedulerConfig, shutdown: Shutdown) -
         connections,
         bus,
         instance: Arc::from(instance),
-        limits,
         catalog: Arc::new(catalog),
-        journal,
+        core: Core::new(journal, settings),
         announcements,
-        state: State::default(),
-        hints: Hints::default(),
-        scheduled_at: Timestamp::ZERO,
         publisher,
         lease: Arc::default(),
-        elected: None,
-        leadership: None,
-        breaks: Breaks::default(),
+        reception: None,
         ending: Ending::No,
         said_ready: false,
     };
@@ -80,7 +66,7 @@ pub(crate) async fn run(bus: Bus, config: SchedulerConfig, shutdown: Shutdown) -
 
 async fn prepare(bus: &Bus, config: &SchedulerConfig) -> Result<(Journal<Event, Effects>, Subscriber), SchedulerError> {
     ensure_streams(bus).await?;
-    let settings = Settings {
+    let settings = node::Settings {
         instance: config.instance.clone(),
         process: Uuid::from_bytes(laneway_runtime::random::bytes::<16>()?),
         // Where public events are left, an empty journal is lost data and not a new deployment.
@@ -111,37 +97,22 @@ async fn public_events(bus: &Bus) -> Result<u64, SchedulerError> {
 struct Leader {
     bus: Bus,
     instance: Arc<str>,
-    limits: Option<laneway_contract::Limits>,
     catalog: Arc<Catalog>,
-    journal: Journal<Event, Effects>,
+    core: Core<Journal<Event, Effects>>,
     announcements: Subscriber,
     connections: watch::Receiver<u64>,
-    state: State,
-    hints: Hints,
-    /// When nothing more was due: what waits for a rate is due at a time that only a look from then on shows.
-    scheduled_at: Timestamp,
     publisher: Publisher,
     lease: Arc<Lease>,
-    /// The epoch in which this process leads, until the leadership is set up.
-    elected: Option<Epoch>,
-    leadership: Option<Leadership>,
-    breaks: Breaks,
+    reception: Option<Reception>,
     ending: Ending,
     said_ready: bool,
 }
 
-/// What exists only while this process leads.
-struct Leadership {
+/// Where requests come in, while this process leads.
+struct Reception {
     desk: Desk,
     orders: mpsc::Receiver<Order>,
-    /// Orders that were taken and not carried out yet.
-    inbox: VecDeque<Order>,
-    waiters: Waiters,
     office: Option<Office>,
-    /// Whether the schedule has more to do at once.
-    more: bool,
-    /// The frame at which the last digest was journaled.
-    digested_at: u64,
 }
 
 /// The way to the end.
@@ -169,7 +140,7 @@ enum Wake {
 impl Leader {
     async fn run(&mut self, shutdown: &Shutdown) -> Result<(), SchedulerError> {
         loop {
-            if self.journal.may_answer() {
+            if self.core.journal.may_answer() {
                 self.act()?;
             }
             self.look_at_lease();
@@ -179,14 +150,10 @@ impl Leader {
                         return Ok(());
                     }
                 }
-                Wake::Orders(orders) => {
-                    if let Some(leadership) = &mut self.leadership {
-                        leadership.inbox.extend(orders);
-                    }
-                }
+                Wake::Orders(orders) => self.core.take(orders),
                 Wake::Heard(Some(message)) => self.heard(&message),
                 Wake::Heard(None) => return Err(BusError::Closed.into()),
-                Wake::Reconnected => self.reconnected(),
+                Wake::Reconnected => self.core.reconnected(|message| self.publisher.send(message)),
                 Wake::Time => {}
                 Wake::Stop => self.begin_to_end(),
                 Wake::Drained => self.leave(),
@@ -203,23 +170,16 @@ impl Leader {
 
     /// All that can be done now without waiting.
     fn act(&mut self) -> Result<(), SchedulerError> {
-        if let Some(epoch) = self.elected.take() {
-            self.take_office(epoch)?;
+        if let Some(begun) = self.core.take_office(|message| self.publisher.send(message)) {
+            self.open(begun);
         }
-        self.carry_out_orders();
-        self.tick_if_due();
-        self.digest_if_due();
-        self.breaks.check()
+        self.core.act()
     }
 
     async fn wake(&mut self, shutdown: &Shutdown) -> Wake {
-        let pause = self.pause();
-        let room = self.journal.backlog() < MAX_BACKLOG_BYTES && self.journal.may_answer();
-        let Self { journal, announcements, connections, leadership, ending, .. } = self;
-        let (orders, room) = match leadership {
-            Some(leadership) => (Some(&mut leadership.orders), room && leadership.inbox.is_empty()),
-            None => (None, false),
-        };
+        let (pause, room) = (self.core.pause(), self.core.has_room());
+        let Self { core, announcements, connections, reception, ending, .. } = self;
+        let orders = reception.as_mut().map(|reception| &mut reception.orders);
         let (stopping, end) = match ending {
             Ending::No => (false, None),
             Ending::Draining(_, end) | Ending::Leaving(end) => (true, Some(*end)),
@@ -228,7 +188,7 @@ impl Leader {
             biased;
             () = shutdown.requested(), if !stopping => Wake::Stop,
             // First among those that come again and again: a frame acknowledged is answers that may leave.
-            progress = journal.next() => Wake::Journal(Box::new(progress)),
+            progress = core.journal.next() => Wake::Journal(Box::new(progress)),
             // Before the orders: under full load there are always some, and workers must not fall silent for that.
             message = announcements.next() => Wake::Heard(message),
             orders = take(orders), if room => Wake::Orders(orders),
@@ -239,27 +199,10 @@ impl Leader {
         }
     }
 
-    /// Until something is due by itself.
-    fn pause(&mut self) -> Duration {
-        let Some(leadership) = &self.leadership else { return LOOK_AGAIN };
-        if !self.journal.may_answer() {
-            return LOOK_AGAIN;
-        }
-        if leadership.more || !leadership.inbox.is_empty() {
-            return Duration::ZERO;
-        }
-        let now = self.journal.now();
-        let due = self
-            .state
-            .next_deadline(&self.hints, self.scheduled_at)
-            .map(|at| Duration::from_millis(at.millis_since(now)));
-        due.map_or(LOOK_AGAIN, |due| due.clamp(SOON, LOOK_AGAIN))
-    }
-
     /// Tells the handlers until when their replies may leave.
     fn look_at_lease(&mut self) {
-        match self.journal.answers_until() {
-            Some(until) => self.lease.open(self.journal.epoch(), until),
+        match self.core.journal.answers_until() {
+            Some(until) => self.lease.open(self.core.journal.epoch(), until),
             None => self.lease.close(),
         }
     }

@@ -9,7 +9,7 @@ use crate::chain::{Chain, Link};
 use crate::frame::{Body, Frame};
 use crate::node::Released;
 
-use super::rng::mix;
+use crate::testing::mix;
 
 /// What a turn does outside once it is in the journal; here, what is needed to check it.
 #[derive(Debug)]

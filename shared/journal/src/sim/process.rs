@@ -2,17 +2,12 @@
 
 use std::collections::VecDeque;
 
-use laneway_contract::Timestamp;
-
 use crate::clock::{BootMillis, Now};
 use crate::frame::FrameHash;
 use crate::node::{Node, Settings};
+use crate::testing::{Clocks, Rng};
 
 use super::checks::{Effect, Memory};
-use super::rng::Rng;
-
-/// The wall clock at the beginning of every run, in milliseconds since 1970.
-pub(super) const EPOCH_MS: i64 = 1_700_000_000_000;
 
 pub(super) const LEASE_MS: u64 = 3_000;
 pub(super) const MARGIN_MS: u64 = 1_000;
@@ -40,17 +35,12 @@ pub(super) struct Process<Event> {
     pub(super) pushed: u64,
     /// The last `Started` that was sent.
     pub(super) candidate: Option<FrameHash>,
-    boot_at_zero: u64,
-    boot_rate_ppm: i64,
-    pub(super) wall_offset_ms: i64,
+    pub(super) clocks: Clocks,
 }
 
 impl<Event> Process<Event> {
     pub(super) fn new(rng: &mut Rng, index: usize) -> Self {
-        let boot_at_zero = rng.range(10_000, 1_000_000);
-        let boot_rate_ppm = rng.signed(100);
-        let wall_offset_ms = rng.signed(500);
-        let clocks = Clocks { boot_at_zero, boot_rate_ppm, wall_offset_ms };
+        let clocks = Clocks::new(rng);
         Self {
             node: Self::fresh_node(index, rng, clocks.read(0)),
             state: State::Running,
@@ -64,21 +54,17 @@ impl<Event> Process<Event> {
             waiting: VecDeque::new(),
             pushed: 0,
             candidate: None,
-            boot_at_zero,
-            boot_rate_ppm,
-            wall_offset_ms,
+            clocks,
         }
     }
 
     pub(super) fn now(&self, time: u64) -> Now {
-        let Self { boot_at_zero, boot_rate_ppm, wall_offset_ms, .. } = *self;
-        Clocks { boot_at_zero, boot_rate_ppm, wall_offset_ms }.read(time)
+        self.clocks.read(time)
     }
 
     /// True time at which the clock of this process has reached `boot`.
     pub(super) fn true_time_of(&self, boot: BootMillis, time: u64) -> u64 {
-        let ahead = boot.since(self.now(time).boot);
-        time + ahead + ahead / 1_000
+        self.clocks.true_time_of(boot, time)
     }
 
     pub(super) fn die(&mut self) {
@@ -111,21 +97,5 @@ impl<Event> Process<Event> {
             margin_ms: MARGIN_MS,
         };
         Node::new(settings, now)
-    }
-}
-
-struct Clocks {
-    boot_at_zero: u64,
-    boot_rate_ppm: i64,
-    wall_offset_ms: i64,
-}
-
-impl Clocks {
-    fn read(&self, time: u64) -> Now {
-        let passed = time as i64 + time as i64 * self.boot_rate_ppm / 1_000_000;
-        Now {
-            boot: BootMillis::from_millis(self.boot_at_zero + passed as u64),
-            wall: Timestamp::from_millis(EPOCH_MS + time as i64 + self.wall_offset_ms),
-        }
     }
 }

@@ -9,9 +9,8 @@ use crate::frame::{Body, Frame, FrameHash};
 use crate::node::{Action, PublishOutcome, ReadOutcome, ServerInfo};
 
 use super::checks::{Checks, Effect};
-use super::process::{EPOCH_MS, Process, State};
-use super::rng::Rng;
-use super::stream::Stream;
+use super::process::{Process, State};
+use crate::testing::{EPOCH_MS, Rng, Stream};
 
 /// When nothing goes wrong any more, in true milliseconds, and when the run ends.
 const CALM_AT: u64 = 40_000;
@@ -300,7 +299,7 @@ impl<'a> World<'a> {
         let started = matches!(Frame::<u64>::decode(bytes).expect("a frame").body, Body::Started { .. });
         if started && target.candidate != hash {
             target.candidate = hash;
-            let off = target.wall_offset_ms.abs();
+            let off = target.clocks.wall_offset_ms.abs();
             assert!(off < 62_500, "a process leads with a wall clock that is {off} ms off");
         }
     }

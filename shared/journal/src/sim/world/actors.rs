@@ -56,10 +56,10 @@ impl World<'_> {
         }
         if self.profile.clock_steps && self.rng.per_mille(300) {
             let span = [2_000, 30_000, 30_000, 600_000][self.rng.range(0, 4) as usize];
-            self.processes[index].wall_offset_ms = self.rng.signed(span);
+            self.processes[index].clocks.wall_offset_ms = self.rng.signed(span);
         }
         if self.profile.clocks_behind && self.now > 5_000 {
-            self.processes[index].wall_offset_ms = -50_000;
+            self.processes[index].clocks.wall_offset_ms = -50_000;
         }
         if !matches!(self.processes[index].state, State::Running) {
             return;
@@ -83,7 +83,7 @@ impl World<'_> {
     }
 
     fn calm_down(&mut self, index: usize) {
-        self.processes[index].wall_offset_ms = self.rng.signed(2_000);
+        self.processes[index].clocks.wall_offset_ms = self.rng.signed(2_000);
         if matches!(self.processes[index].state, State::Frozen { .. }) {
             self.at(self.now, index, What::Thaw);
         }
@@ -127,7 +127,7 @@ impl World<'_> {
                 let stored = events.iter().any(|&event| self.checks.is_stored(event));
                 assert!(!stored || behind == 1, "a turn is in the journal and its effects never left");
             }
-            let wall = Timestamp::from_millis(EPOCH_MS + self.now as i64 + target.wall_offset_ms);
+            let wall = Timestamp::from_millis(EPOCH_MS + self.now as i64 + target.clocks.wall_offset_ms);
             let late = wall.millis_since(self.checks.time());
             assert!(late <= 15_000, "journal time is {late} ms behind the wall clock");
         }

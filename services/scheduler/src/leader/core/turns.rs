@@ -4,35 +4,33 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
 
 use laneway_contract::{ApiError, ErrorCode, Event, Timestamp};
 use laneway_engine::{Command, Decided};
 use laneway_journal::{TurnDraft, TurnTooLarge};
-use tokio::time::Instant;
 
-use super::Leader;
 use super::effects::Effects;
+use super::{Core, Log};
 use crate::SchedulerError;
 use crate::desk::{Check, Order, Scene};
 
 /// A digest of the state is journaled every so many frames.
 const DIGEST_EVERY_FRAMES: u64 = 1_000;
-/// A second turn that breaks within this time ends the process.
-const BREAKS_WITHIN: Duration = Duration::from_mins(1);
+/// A second turn that breaks within this time ends the process, in milliseconds of journal time.
+const BREAKS_WITHIN_MS: u64 = 60_000;
 
 /// Turns that broke in the middle: by a panic, or because what followed from a command did not fit a frame.
 #[derive(Default)]
 pub(super) struct Breaks {
-    last: Option<Instant>,
+    last: Option<Timestamp>,
     twice: bool,
     /// Commands that are refused undecided: each broke a turn once.
     refused: BTreeSet<String>,
 }
 
 impl Breaks {
-    fn count(&mut self, command: Option<&Command>, now: Instant) {
-        self.twice |= self.last.is_some_and(|last| now.duration_since(last) < BREAKS_WITHIN);
+    fn count(&mut self, command: Option<&Command>, now: Timestamp) {
+        self.twice |= self.last.is_some_and(|last| now.millis_since(last) < BREAKS_WITHIN_MS);
         self.last = Some(now);
         self.refused.extend(command.map(key_of));
     }
@@ -63,7 +61,7 @@ enum Failure {
     Broken,
 }
 
-impl Leader {
+impl<J: Log> Core<J> {
     /// Carries out the orders that were taken, as long as this process may act.
     pub(super) fn carry_out_orders(&mut self) {
         loop {
@@ -208,7 +206,8 @@ impl Leader {
     /// A turn broke in the middle: nothing of this memory leaves any more, and the state is made again from the journal.
     fn broke(&mut self, command: Option<&Command>) {
         tracing::error!(command = command.map(key_of), "a turn broke: the state is made again from the journal");
-        self.breaks.count(command, Instant::now());
+        let now = self.journal.now();
+        self.breaks.count(command, now);
         self.journal.abandon();
     }
 }

@@ -4,18 +4,23 @@ use bytes::Bytes;
 
 use crate::node::{PublishOutcome, ReadOutcome};
 
-pub(super) struct Stream {
+/// Messages, numbered from 1.
+#[derive(Debug)]
+pub struct Stream {
     messages: Vec<Bytes>,
     /// Three replicas answer the repeat of a stored message with `duplicate`; one answers `wrong last sequence`.
     knows_duplicates: bool,
 }
 
 impl Stream {
-    pub(super) fn new(knows_duplicates: bool) -> Self {
+    /// An empty stream.
+    #[must_use]
+    pub fn new(knows_duplicates: bool) -> Self {
         Self { messages: Vec::new(), knows_duplicates }
     }
 
-    pub(super) fn publish(&mut self, expected_last: u64, bytes: &Bytes) -> PublishOutcome {
+    /// Stores a message, if `expected_last` is the last sequence.
+    pub fn publish(&mut self, expected_last: u64, bytes: &Bytes) -> PublishOutcome {
         let last = self.last();
         if expected_last == last {
             self.messages.push(bytes.clone());
@@ -28,7 +33,8 @@ impl Stream {
     }
 
     /// What a server answers that is behind by `lag` messages.
-    pub(super) fn read(&self, number: u64, lag: u64) -> ReadOutcome {
+    #[must_use]
+    pub fn read(&self, number: u64, lag: u64) -> ReadOutcome {
         let last = self.last().saturating_sub(lag);
         match self.get(number) {
             Some(bytes) if number <= last => ReadOutcome::Found(bytes.clone()),
@@ -36,11 +42,15 @@ impl Stream {
         }
     }
 
-    pub(super) fn get(&self, number: u64) -> Option<&Bytes> {
+    /// The message with this number.
+    #[must_use]
+    pub fn get(&self, number: u64) -> Option<&Bytes> {
         self.messages.get(number.checked_sub(1)? as usize)
     }
 
-    pub(super) fn last(&self) -> u64 {
+    /// The number of the last message; 0 before the first.
+    #[must_use]
+    pub fn last(&self) -> u64 {
         self.messages.len() as u64
     }
 }

@@ -15,12 +15,13 @@ fn breaks() {
     let (broken, other) = (cancel(RunId::generate()), cancel(RunId::generate()));
     let mut breaks = Breaks::default();
     assert!(!breaks.refuses(&broken));
-    let start = Instant::now();
+    let start = Timestamp::from_millis(1_000_000);
     breaks.count(Some(&broken), start);
     assert!(breaks.refuses(&broken) && !breaks.refuses(&other));
     breaks.check().unwrap();
-    breaks.count(None, start + BREAKS_WITHIN);
+    let later = |millis: u64| start.plus_millis(millis as i64);
+    breaks.count(None, later(BREAKS_WITHIN_MS));
     breaks.check().unwrap();
-    breaks.count(Some(&other), start + BREAKS_WITHIN * 3 / 2);
+    breaks.count(Some(&other), later(BREAKS_WITHIN_MS * 3 / 2));
     assert!(matches!(breaks.check(), Err(SchedulerError::Panicked)));
 }

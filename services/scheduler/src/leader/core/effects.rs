@@ -7,12 +7,12 @@ use laneway_engine::{Run, State};
 use tokio::sync::oneshot;
 
 use crate::desk::{Release, stop_of};
-use crate::publisher::{Outgoing, Publisher};
+use crate::publisher::Outgoing;
 use crate::waiters::{Ended, Ending, Waiters};
 
 /// The effects of one turn. The journal gives them back when the turn, and all before it, are durable.
 #[derive(Default)]
-pub(super) struct Effects {
+pub(crate) struct Effects {
     replies: Vec<Release>,
     outgoing: Vec<Outgoing>,
     endings: Vec<(Arc<Ending>, Vec<oneshot::Sender<Ended>>)>,
@@ -59,11 +59,10 @@ impl Effects {
         self
     }
 
-    /// Lets everything leave. `number` is the frame that holds the turn.
-    pub(super) fn release(self, number: u64, publisher: &Publisher) {
-        for outgoing in self.outgoing {
-            publisher.send(outgoing);
-        }
+    /// Lets everything leave: messages to `send`, answers to those who wait for them. `number` is the frame that holds the
+    /// turn.
+    pub(crate) fn release(self, number: u64, send: impl FnMut(Outgoing)) {
+        self.outgoing.into_iter().for_each(send);
         for (ending, waiting) in self.endings {
             for waiter in waiting {
                 // Who has gone away needs no answer.
