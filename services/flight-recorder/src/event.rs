@@ -1,8 +1,8 @@
 //! Which public events a frame of the journal has.
 
 use laneway_contract::{
-    Actor, ActorKind, Epoch, Event, FlightKind, FlightSource, JobState, MessageRecord, MicroUsd, RunId, RunRecord,
-    ServiceName, SessionCreation, SessionId, SessionState, SessionStatus, Subject, Timestamp,
+    Actor, ActorKind, Epoch, Event, FlightKind, FlightSource, Incident, JobState, MessageRecord, MicroUsd, RunId,
+    RunRecord, ServiceName, SessionCreation, SessionId, SessionState, SessionStatus, Subject, Timestamp,
 };
 use laneway_journal::{Body, Frame};
 use serde::Serialize;
@@ -130,6 +130,7 @@ fn drafts(event: &Event) -> Vec<Draft<'_>> {
             let payload = Payload::SessionBudgetWarning { session_id, budget_type, current_value, threshold_value };
             vec![Draft::of_session(session_id, payload)]
         }
+        Event::IncidentNoted(incident) => vec![incident_noted(incident)],
         Event::SessionCreated { session, .. } => vec![session_created(session)],
         Event::SessionStateChanged { session_id, from, reason, status, duration_ms } => {
             state_changed(*session_id, *from, reason, status, *duration_ms)
@@ -166,10 +167,9 @@ fn of_run(event: &Event) -> Option<Draft<'_>> {
             Draft::of_run(session_id, job_id, payload)
         }
         Event::LeaseExpired { run_id, session_id, epoch, action, .. } => {
-            let (found, run_id, epoch) = ("lease_expired", *run_id, *epoch);
+            let (found, run_id, epoch) = ("lease_expired".into(), Some(*run_id), Some(*epoch));
             let payload = Payload::WorkflowRecovery { found, action, run_id, epoch, checkpoint_id: None };
-            let actor = Actor { id: "system".to_owned(), kind: ActorKind::Runtime };
-            Draft { session_id: Some(*session_id), run_id: Some(run_id), actor, payload }
+            Draft { session_id: Some(*session_id), run_id, actor: system(), payload }
         }
         Event::RunRateLimited { run_id, session_id, provider, attempt, backoff_ms, cause, bucket } => {
             let (session_id, job_id) = (*session_id, *run_id);
@@ -223,6 +223,18 @@ impl<'a> Draft<'a> {
 fn leader_changed<'a>(epoch: Epoch) -> Draft<'a> {
     let payload = Payload::LeaderChanged { service: ServiceName::Scheduler, epoch };
     Draft { session_id: None, run_id: None, actor: Actor::runtime(), payload }
+}
+
+/// Who recovers from what was found.
+fn system() -> Actor {
+    Actor { id: "system".to_owned(), kind: ActorKind::Runtime }
+}
+
+fn incident_noted(incident: &Incident) -> Draft<'_> {
+    let Incident { action, run_id, session_id, .. } = incident;
+    let found = incident.to_string().into();
+    let payload = Payload::WorkflowRecovery { found, action, run_id: *run_id, epoch: None, checkpoint_id: None };
+    Draft { session_id: *session_id, run_id: *run_id, actor: system(), payload }
 }
 
 fn limit_changed(name: String, from: Option<u64>, to: Option<u64>, changed_by: &Actor) -> Draft<'_> {

@@ -183,6 +183,17 @@ fn table() -> Vec<(Event, Vec<(FlightKind, Value)>)> {
         (Event::HashKeyCreated { key: HashKey::from_bytes([1; 32]) }, vec![]),
         (Event::StateDigest { digest: 5 }, vec![]),
         (
+            incident(None),
+            vec![(FlightKind::WorkflowRecovery, recovery("slow_consumer scheduler-a, 3 times", "none", None))],
+        ),
+        (
+            incident(Some(run_id)),
+            vec![(
+                FlightKind::WorkflowRecovery,
+                recovery("max_deliveries LANEWAY_INTAKE/scheduler message 17", "dead_letter", Some(run_id)),
+            )],
+        ),
+        (
             Event::ArtifactStored(Artifact {
                 id: ArtifactId::parse(HASH).unwrap(),
                 content_type: "text/plain".to_owned(),
@@ -446,6 +457,21 @@ fn table() -> Vec<(Event, Vec<(FlightKind, Value)>)> {
     ]
 }
 
+/// One of a connection, or one of a message with its run.
+fn incident(run_id: Option<RunId>) -> Event {
+    let (found, place, action) = match run_id {
+        None => ("slow_consumer", "scheduler-a", "none"),
+        Some(_) => ("max_deliveries", "LANEWAY_INTAKE/scheduler", "dead_letter"),
+    };
+    let (stream_seq, count) = run_id.map_or((None, 3), |_| (Some(17), 1));
+    let [found, place, action] = [found, place, action].map(str::to_owned);
+    Event::IncidentNoted(Incident { found, place, stream_seq, count, action, run_id, session_id: None })
+}
+
+fn recovery(found: &str, action: &str, run_id: Option<RunId>) -> Value {
+    json!({"found": found, "action": action, "run_id": run_id, "epoch": null, "checkpoint_id": null})
+}
+
 fn limit_change(name: &str, from: &Value, to: &Value) -> (FlightKind, Value) {
     let changed_by = json!({"id": "ada", "kind": "person"});
     (FlightKind::LimitsChanged, json!({"name": name, "from": from, "to": to, "changed_by": changed_by}))
@@ -486,7 +512,15 @@ fn completed() -> Value {
 
 fn frame(number: u64, body: Body<Event>) -> Frame<Event> {
     let time = at().plus_millis(50);
-    Frame { format: laneway_journal::frame::FORMAT, journal_id: Uuid::nil(), epoch: 3, number, prev: laneway_journal::FrameHash::ZERO, time, body }
+    Frame {
+        format: laneway_journal::frame::FORMAT,
+        journal_id: Uuid::nil(),
+        epoch: 3,
+        number,
+        prev: laneway_journal::FrameHash::ZERO,
+        time,
+        body,
+    }
 }
 
 fn started() -> Body<Event> {
