@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec::Format;
 use crate::error::ErrorCode;
 use crate::ids::{ArtifactId, RunId};
 use crate::time::Timestamp;
@@ -43,5 +44,16 @@ impl Reject {
     #[must_use]
     pub fn origin(&self) -> (&str, u64, Timestamp) {
         (&self.subject, self.stream_seq, self.published_at)
+    }
+
+    /// The run that a body names, also where all else in it is wrong.
+    #[must_use]
+    pub fn run_named_in(content_type: Option<&str>, body: &[u8]) -> Option<RunId> {
+        /// The one field that is of use in a body that cannot be taken.
+        #[derive(Deserialize)]
+        struct Named {
+            run_id: Option<RunId>,
+        }
+        Format::from_content_type(content_type).ok()?.decode::<Named>(body).ok()?.run_id
     }
 }

@@ -5,7 +5,6 @@ use laneway_bus::async_nats::HeaderMap;
 use laneway_bus::{Bus, CONTENT_TYPE, MESSAGE_ID, RUN_ID, Refusal, TRACEPARENT, header};
 use laneway_contract::{ApiError, Artifact, ErrorCode, Format, MAX_BODY_BYTES, Reject, RunId, Subject, Timestamp};
 use laneway_engine::Command;
-use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::desk::Desk;
@@ -47,13 +46,7 @@ impl Message<'_> {
 
     /// The run that it would have been, also where all but its id is wrong.
     fn run(&self) -> RunId {
-        /// The one field that is of use in a body that cannot be taken.
-        #[derive(Deserialize)]
-        struct Named {
-            run_id: Option<RunId>,
-        }
-        let format = Format::from_content_type(header(self.headers, CONTENT_TYPE));
-        let named = format.and_then(|format| format.decode::<Named>(self.body)).ok().and_then(|named| named.run_id);
+        let named = Reject::run_named_in(header(self.headers, CONTENT_TYPE), self.body);
         named.unwrap_or_else(|| self.unnamed_run().unwrap_or_else(|_| self.derived_run()))
     }
 
