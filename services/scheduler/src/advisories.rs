@@ -98,7 +98,7 @@ async fn incident(bus: &Bus, desk: &Desk, instance: &str, advisory: Advisory) ->
             session_id: None,
         },
         Advisory::MaxDeliveries { stream, consumer, stream_seq, deliveries: _ } => {
-            let found = undelivered(bus, &stream, consumer.as_ref(), stream_seq);
+            let found = undelivered(bus, stream, consumer.as_ref().map_or("-", Token::as_str), stream_seq);
             match stream {
                 Stream::Intake => Incident { run_id: given_up(bus, desk, stream_seq).await, ..found },
                 Stream::Dispatch => match dispatched(bus, stream_seq).await {
@@ -113,7 +113,8 @@ async fn incident(bus: &Bus, desk: &Desk, instance: &str, advisory: Advisory) ->
     }
 }
 
-fn undelivered(bus: &Bus, stream: &Stream, consumer: Option<&Token>, stream_seq: u64) -> Incident {
+/// A message of a stream that its consumer does not deliver any more.
+pub(crate) fn undelivered(bus: &Bus, stream: Stream, consumer: &str, stream_seq: u64) -> Incident {
     let action = match stream {
         Stream::Intake => "dead_letter",
         // By itself, when it is not claimed in time.
@@ -123,7 +124,7 @@ fn undelivered(bus: &Bus, stream: &Stream, consumer: Option<&Token>, stream_seq:
     };
     Incident {
         found: "max_deliveries".to_owned(),
-        place: format!("{}/{}", bus.prefix().stream(*stream), consumer.map_or("-", Token::as_str)),
+        place: format!("{}/{consumer}", bus.prefix().stream(stream)),
         stream_seq: Some(stream_seq),
         count: 1,
         action: action.to_owned(),

@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use laneway_bus::async_nats::jetstream::stream::RawMessageErrorKind;
 use laneway_bus::async_nats::jetstream::{self, AckKind};
 use laneway_bus::{Bus, CONTENT_TYPE, PullConsumer, Refusal, TRACEPARENT, ensure_intake_consumer, header};
-use laneway_contract::{ApiError, ErrorCode, Format, RunId, Stream, SubmitRun};
+use laneway_contract::{ApiError, ErrorCode, Format, SubmitRun};
 use tokio::time::sleep;
 
 use crate::desk::Desk;
 use crate::endpoints::intake_submit;
 
 use letter::Message;
+pub(crate) use stuck::give_up;
 
 mod letter;
+mod stuck;
 
 /// Messages that are asked for at a time, and that are under way at most.
 const BATCH: usize = 256;
@@ -26,6 +27,8 @@ const EXPIRES: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_millis(500);
 /// Between two requests that the server refuses, and before a message comes again that could not be decided.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The name of the leader's consumer.
+const CONSUMER: &str = "scheduler";
 /// A message that meets a fault of ours so often is a dead letter.
 const MAX_FAULTS: i64 = 5;
 /// What becomes of a message.
@@ -41,7 +44,10 @@ pub(crate) async fn take(bus: &Bus, desk: &Desk) {
     loop {
         match ensure_intake_consumer(bus).await {
             Ok(consumer) => {
-                let reason = take_from(bus, desk, &consumer).await;
+                let reason = match stuck::give_up_all(bus, desk, &consumer).await {
+                    Ok(()) => take_from(bus, desk, &consumer).await,
+                    Err(reason) => reason,
+                };
                 tracing::warn!(reason, "the intake was interrupted");
             }
             Err(error) => tracing::error!(%error, "the intake has no consumer"),
@@ -179,29 +185,6 @@ async fn reject(bus: &Bus, desk: &Desk, message: Message<'_>, error: &ApiError) 
             Verdict::Again(PAUSE)
         }
     }
-}
-
-/// Makes a dead letter of a message that the server does not deliver any more, and takes it out of the stream: its run. None
-/// when it is not there: it was acknowledged after all.
-pub(crate) async fn give_up(bus: &Bus, desk: &Desk, stream_seq: u64) -> Result<Option<RunId>, String> {
-    let stream = bus.prefix().stream(Stream::Intake);
-    let stream = bus.jetstream().get_stream_no_info(stream).await.map_err(|error| error.to_string())?;
-    let found = match stream.get_raw_message(stream_seq).await {
-        Ok(found) => found,
-        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => return Ok(None),
-        Err(error) => return Err(error.to_string()),
-    };
-    let message = Message {
-        subject: &found.subject,
-        headers: Some(&found.headers),
-        body: &found.payload,
-        stream_seq,
-        published_nanos: found.time.unix_timestamp_nanos(),
-    };
-    let reason = "delivered as often as its consumer may, and not decided: see max_deliver of the consumer";
-    let run_id = letter::store(bus, desk, message, &ApiError::new(ErrorCode::Internal, reason)).await?;
-    stream.delete_message(stream_seq).await.map_err(|error| error.to_string())?;
-    Ok(Some(run_id))
 }
 
 #[cfg(test)]

@@ -157,6 +157,39 @@ async fn a_message_of_the_intake_that_is_delivered_no_more_is_a_dead_letter_and_
     until_empty(&world).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_up_while_nobody_led_is_found_by_the_next_leader() {
+    let world = World::start().await;
+    let config = pull::Config { max_deliver: 1, ack_wait: Duration::from_millis(200), ..intake_consumer_config() };
+    with_consumer(&world, config).await;
+    let request = submit("forgotten");
+    let seq = publish_run(&world, &request).await;
+    // Somebody takes it, and is gone.
+    let intake = world.bus.jetstream().get_stream_no_info(INTAKE).await.unwrap();
+    let consumer: laneway_bus::PullConsumer = intake.get_consumer("scheduler").await.unwrap();
+    assert_eq!(consumer.fetch().max_messages(1).messages().await.unwrap().count().await, 1);
+    within(async {
+        while intake.consumer_info("scheduler").await.unwrap().num_ack_pending > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let after = submit("in time");
+    publish_run(&world, &after).await;
+    let _scheduler = world.scheduler("one").await;
+    world.status().await;
+    let incident = next_incident(&mut world.events()).await;
+    assert_eq!((incident.stream_seq, incident.run_id), (Some(seq), request.run_id));
+    until_empty(&world).await;
+    let letters: Vec<_> = letters(&world).await.into_iter().map(|letter| (letter.stream_seq, letter.code)).collect();
+    assert_eq!(letters, [(seq, ErrorCode::Internal)]);
+    assert_eq!(
+        world.get(after.run_id.unwrap()).await.run.run_id,
+        after.run_id.unwrap(),
+        "what was not given up is taken"
+    );
+}
+
 /// Fetches one message and does not acknowledge it; then, so that it is due again, nothing.
 async fn take_and_forget(world: &World, stream: Stream, consumer: pull::Config) {
     let name = world.bus.prefix().stream(stream);
