@@ -65,7 +65,9 @@ impl Heard {
                 let count = known.get().count.saturating_add(incident.count);
                 known.insert(Incident { count, ..incident });
             }
-            Entry::Vacant(new) if !full => drop(new.insert(incident)),
+            Entry::Vacant(new) if !full => {
+                new.insert(incident);
+            }
             Entry::Vacant(_) => {}
         }
     }

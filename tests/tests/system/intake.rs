@@ -14,6 +14,9 @@ use laneway_tests::stack::{Stack, binary};
 use laneway_tests::streams::{flight, frames};
 use serde_json::{Value, json};
 
+/// Submits of which the leader is killed in the middle.
+const MESSAGES: usize = 2_000;
+
 async fn publish(stack: &Stack, body: Vec<u8>) -> u64 {
     stack.bus.publish_stored(&Subject::Intake, HeaderMap::new(), body.into()).await.unwrap()
 }
@@ -38,8 +41,9 @@ fn rejects(stack: &Stack, arguments: &[&str]) -> (Option<i32>, String) {
 
 /// The same with `--json`: one value per line.
 fn rejects_json(stack: &Stack, arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
-    let (code, text) = rejects(stack, &[arguments, &["--json"]].concat());
-    (code, text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{text}"))).collect())
+    let (code, out, error) = shown(stack, &[&["intake", "rejects", "--json"], arguments].concat());
+    let out = String::from_utf8_lossy(&out);
+    (code, out.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{out}{error}"))).collect())
 }
 
 /// Waits for so many letters; they are in the order in which their messages were decided.
@@ -182,7 +186,6 @@ async fn each_message_of_the_intake_is_one_run_also_when_its_leader_is_killed() 
         stack.start_part(service, name, &[]);
     }
     stack.ready().await;
-    const MESSAGES: usize = 2_000;
     let mut stored = Vec::new();
     for n in 0..MESSAGES {
         let body = serde_json::to_vec(&json!({"model_id": "echo/default", "input": format!("{n}")})).unwrap();
