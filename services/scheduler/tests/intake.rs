@@ -1,5 +1,5 @@
 //! The intake on a real nats-server: acknowledgements that are lost, and messages that the server gives up.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::wildcard_enum_match_arm, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod common;
 
@@ -234,9 +234,10 @@ async fn a_dispatch_that_is_delivered_no_more_is_noted_with_its_run_which_goes_o
     // What the action says: the run is dispatched once more.
     within(async {
         loop {
-            match events.recv().await.unwrap() {
-                Event::RunDispatched { run_id, dispatch_no: 2, .. } if run_id == run.run_id => return,
-                _ => {}
+            if let Event::RunDispatched { run_id, dispatch_no: 2, .. } = events.recv().await.unwrap()
+                && run_id == run.run_id
+            {
+                return;
             }
         }
     })

@@ -9,6 +9,7 @@ use common::{Server, within};
 use futures::StreamExt;
 use laneway_bus::async_nats::HeaderMap;
 use laneway_bus::async_nats::jetstream::consumer::pull;
+use laneway_bus::async_nats::jetstream::stream;
 use laneway_bus::{Advisory, ensure_streams};
 use laneway_contract::{Stream, Subject, Token};
 
@@ -18,10 +19,10 @@ async fn a_message_that_was_delivered_too_often_is_heard_of_once_and_only_of_our
     let bus = server.bus().await;
     within(ensure_streams(&bus)).await.unwrap();
     let mut advisories = within(bus.advisories()).await.unwrap();
-    let foreign = laneway_bus::async_nats::jetstream::stream::Config {
+    let foreign = stream::Config {
         name: "OTHERS".to_owned(),
         subjects: vec!["others.>".to_owned()],
-        ..Default::default()
+        ..stream::Config::default()
     };
     bus.jetstream().create_stream(foreign).await.unwrap();
     bus.client().publish("others.x", "x".into()).await.unwrap();

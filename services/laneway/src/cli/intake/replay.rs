@@ -1,7 +1,7 @@
 //! `intake rejects replay`: the same submit again. Its run is the one that the letter names unless the body names another, so
 //! that a body that is sent twice is one run.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -76,8 +76,8 @@ pub(super) async fn run(context: &Context, client: &Client, args: ReplayArgs) ->
     }
     let mended = args.with.as_deref().map(mended).transpose()?;
     let mut replay = Replay { context, client, args: &args, mended, published: HashMap::new(), failed: 0 };
-    for seq in &args.seqs {
-        let letter = letters::get(client, *seq).await?;
+    for seq in args.seqs.iter().copied().collect::<BTreeSet<_>>() {
+        let letter = letters::get(client, seq).await?;
         replay.take(&letter).await?;
     }
     if args.all {
