@@ -1,8 +1,8 @@
 //! Which public events a frame of the journal has.
 
 use laneway_contract::{
-    Actor, ActorKind, Epoch, Event, FlightKind, FlightSource, JobState, MessageRecord, MicroUsd, ReturnCause, RunId,
-    RunRecord, ServiceName, SessionCreation, SessionId, SessionState, SessionStatus, Subject, Timestamp,
+    Actor, ActorKind, Epoch, Event, FlightKind, FlightSource, Incident, JobState, MessageRecord, MicroUsd, ReturnCause,
+    RunId, RunRecord, ServiceName, SessionCreation, SessionId, SessionState, SessionStatus, Subject, Timestamp,
 };
 use laneway_journal::{Body, Frame};
 use serde::Serialize;
@@ -130,6 +130,7 @@ fn drafts(event: &Event) -> Vec<Draft<'_>> {
             let payload = Payload::SessionBudgetWarning { session_id, budget_type, current_value, threshold_value };
             vec![Draft::of_session(session_id, payload)]
         }
+        Event::IncidentNoted(incident) => vec![incident_noted(incident)],
         Event::SessionCreated { session, .. } => vec![session_created(session)],
         Event::SessionStateChanged { session_id, from, reason, status, duration_ms } => {
             state_changed(*session_id, *from, reason, status, *duration_ms)
@@ -231,6 +232,18 @@ fn leader_changed<'a>(epoch: Epoch) -> Draft<'a> {
     Draft { session_id: None, run_id: None, actor: Actor::runtime(), payload }
 }
 
+/// Who recovers from what was found.
+fn system() -> Actor {
+    Actor { id: "system".to_owned(), kind: ActorKind::Runtime }
+}
+
+fn incident_noted(incident: &Incident) -> Draft<'_> {
+    let Incident { action, run_id, session_id, .. } = incident;
+    let found = incident.to_string().into();
+    let payload = Payload::WorkflowRecovery { found, action, run_id: *run_id, epoch: None, checkpoint_id: None };
+    Draft { session_id: *session_id, run_id: *run_id, actor: system(), payload }
+}
+
 fn limit_changed(name: String, from: Option<u64>, to: Option<u64>, changed_by: &Actor) -> Draft<'_> {
     let payload = Payload::LimitsChanged { name, from, to, changed_by };
     Draft { session_id: None, run_id: None, actor: changed_by.clone(), payload }
@@ -286,9 +299,9 @@ fn message_appended(message: &MessageRecord) -> Draft<'_> {
 
 /// What was put right by itself. `epoch` is that of the run's last attempt, 0 before the first.
 fn recovery<'a>(session_id: SessionId, run_id: RunId, epoch: Epoch, found: &'static str, action: &'a str) -> Draft<'a> {
-    let payload = Payload::WorkflowRecovery { found, action, run_id, epoch, checkpoint_id: None };
-    let actor = Actor { id: "system".to_owned(), kind: ActorKind::Runtime };
-    Draft { session_id: Some(session_id), run_id: Some(run_id), actor, payload }
+    let (run, epoch) = (Some(run_id), Some(epoch));
+    let payload = Payload::WorkflowRecovery { found: found.into(), action, run_id: run, epoch, checkpoint_id: None };
+    Draft { session_id: Some(session_id), run_id: run, actor: system(), payload }
 }
 
 fn run_queued(run: &RunRecord) -> Draft<'_> {

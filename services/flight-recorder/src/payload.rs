@@ -1,6 +1,8 @@
 //! The payload of each public event. Written in the order of the catalogue and never through a map, so that the bytes do
 //! not depend on how a map orders its keys.
 
+use std::borrow::Cow;
+
 use laneway_contract::{
     Actor, ArtifactId, Backend, BudgetType, Decision, Epoch, ErrorClass, Finish, FlightKind, JobKind, Lane,
     MemoryPolicy, MessageId, MessageRole, MicroUsd, ModelId, RateCause, RunId, ServiceName, SessionId, SessionState,
@@ -147,10 +149,10 @@ pub(crate) enum Payload<'a> {
         epoch: Epoch,
     },
     WorkflowRecovery {
-        found: &'a str,
+        found: Cow<'a, str>,
         action: &'a str,
-        run_id: RunId,
-        epoch: Epoch,
+        run_id: Option<RunId>,
+        epoch: Option<Epoch>,
         checkpoint_id: Option<ArtifactId>,
     },
 }

@@ -8,7 +8,7 @@ use laneway_bus::Bus;
 use laneway_bus::async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use laneway_contract::{
     ApiError, CancelReply, CancelRuns, Chunk, Endpoint, GetStatus, RunId, RunReply, RunView, StatusReply, Stream,
-    Subject, SubmitRun, WaitRun,
+    Subject, SubmitRun, Timestamp, WaitRun,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -126,7 +126,12 @@ impl Client {
         let stored = messages.map(move |message| {
             let message = message.map_err(|error| stream_error(&name, &error))?;
             let info = message.info().map_err(|error| stream_error(&name, error.as_ref()))?;
-            Ok(Stored { sequence: info.stream_sequence, pending: info.pending, payload: message.payload.clone() })
+            Ok(Stored {
+                sequence: info.stream_sequence,
+                stored_at: millis_of(info.published.unix_timestamp_nanos()),
+                pending: info.pending,
+                payload: message.payload.clone(),
+            })
         });
         Ok(Reading { pending, messages: stored.boxed() })
     }
@@ -155,10 +160,17 @@ pub struct Reading {
 pub struct Stored {
     /// Its sequence in the stream.
     pub sequence: u64,
+    /// When it was stored.
+    pub stored_at: Timestamp,
     /// How many more were there when it was sent.
     pub pending: u64,
     /// Its bytes.
     pub payload: Bytes,
+}
+
+/// A time of NATS, in whole milliseconds.
+pub(crate) const fn millis_of(nanos: i128) -> Timestamp {
+    Timestamp::from_millis((nanos / 1_000_000) as i64)
 }
 
 fn chunk(payload: &[u8]) -> Option<Chunk> {

@@ -44,6 +44,13 @@ impl Output {
         out.flush()
     }
 
+    /// Writes bytes as they are.
+    pub fn bytes(self, bytes: &[u8]) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes)?;
+        out.flush()
+    }
+
     /// Writes a value as one line of JSON.
     pub fn value<T: Serialize>(self, value: &T) -> io::Result<()> {
         let mut out = io::stdout().lock();

@@ -3,21 +3,21 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use laneway_bus::async_nats::HeaderMap;
-use laneway_bus::async_nats::jetstream::{AckKind, Message};
+use laneway_bus::async_nats::jetstream::{self, AckKind};
 use laneway_bus::{Bus, CONTENT_TYPE, PullConsumer, Refusal, TRACEPARENT, ensure_intake_consumer, header};
-use laneway_contract::{ApiError, Artifact, ArtifactId, ErrorCode, Format, MAX_BODY_BYTES, RunId, Subject, SubmitRun};
-use laneway_engine::Command;
-use serde::Serialize;
+use laneway_contract::{ApiError, ErrorCode, Format, SubmitRun};
 use tokio::time::sleep;
-use uuid::Uuid;
 
 use crate::desk::Desk;
-use crate::edge::Edge;
 use crate::endpoints::intake_submit;
+
+use letter::Message;
+pub(crate) use stuck::give_up;
+
+mod letter;
+mod stuck;
 
 /// Messages that are asked for at a time, and that are under way at most.
 const BATCH: usize = 256;
@@ -27,13 +27,10 @@ const EXPIRES: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_millis(500);
 /// Between two requests that the server refuses, and before a message comes again that could not be decided.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The name of the leader's consumer.
+const CONSUMER: &str = "scheduler";
 /// A message that meets a fault of ours so often is a dead letter.
 const MAX_FAULTS: i64 = 5;
-/// The largest body that can be kept as an artifact, in bytes: with its fields it still fits a reply.
-const MAX_KEPT_BYTES: usize = MAX_BODY_BYTES - 1024;
-/// The fixed name below which run ids are derived.
-const DERIVED: Uuid = Uuid::from_u128(0x6c61_6e65_7761_7920_696e_7461_6b65_0001);
-
 /// What becomes of a message.
 enum Verdict {
     /// It is in the journal.
@@ -42,33 +39,15 @@ enum Verdict {
     Again(Duration),
 }
 
-/// A dead letter. Without content: that is in the artifact.
-#[derive(Debug, Serialize)]
-struct DeadLetter<'a> {
-    /// None when the body is too large to be kept.
-    artifact_id: Option<ArtifactId>,
-    /// The keyed hash of the body, kept or not.
-    content_hash: ArtifactId,
-    code: ErrorCode,
-    message: &'a str,
-    size: usize,
-    stream_seq: u64,
-}
-
-/// Where a message stands in the stream, which is the same each time it comes.
-#[derive(Clone, Copy)]
-struct Place {
-    stream_seq: u64,
-    published_nanos: i128,
-    delivered: i64,
-}
-
 /// Takes submits from the stream until dropped.
 pub(crate) async fn take(bus: &Bus, desk: &Desk) {
     loop {
         match ensure_intake_consumer(bus).await {
             Ok(consumer) => {
-                let reason = take_from(bus, desk, &consumer).await;
+                let reason = match stuck::give_up_all(bus, desk, &consumer).await {
+                    Ok(()) => take_from(bus, desk, &consumer).await,
+                    Err(reason) => reason,
+                };
                 tracing::warn!(reason, "the intake was interrupted");
             }
             Err(error) => tracing::error!(%error, "the intake has no consumer"),
@@ -113,9 +92,9 @@ async fn take_from(bus: &Bus, desk: &Desk, consumer: &PullConsumer) -> String {
     }
 }
 
-async fn decide(bus: &Bus, desk: &Desk, message: Message) {
+async fn decide(bus: &Bus, desk: &Desk, message: jetstream::Message) {
     let kind = match place(&message) {
-        Some(place) => match verdict(bus, desk, &message, place).await {
+        Some((known, delivered)) => match verdict(bus, desk, known, delivered).await {
             Verdict::Done => AckKind::Ack,
             Verdict::Again(after) => AckKind::Nak(Some(after)),
         },
@@ -126,51 +105,47 @@ async fn decide(bus: &Bus, desk: &Desk, message: Message) {
     }
 }
 
-fn place(message: &Message) -> Option<Place> {
-    match message.info() {
-        Ok(info) => Some(Place {
-            stream_seq: info.stream_sequence,
-            published_nanos: info.published.unix_timestamp_nanos(),
-            delivered: info.delivered,
-        }),
-        Err(error) => {
-            tracing::warn!(%error, "a message of the intake does not say where it stands");
-            None
-        }
-    }
+/// The message with its place in the stream, and how often it was delivered.
+fn place(message: &jetstream::Message) -> Option<(Message<'_>, i64)> {
+    let info = message
+        .info()
+        .inspect_err(|error| tracing::warn!(%error, "a message of the intake does not say where it stands"))
+        .ok()?;
+    let known = Message {
+        subject: &message.subject,
+        headers: message.headers.as_ref(),
+        body: &message.payload,
+        stream_seq: info.stream_sequence,
+        published_nanos: info.published.unix_timestamp_nanos(),
+    };
+    Some((known, info.delivered))
 }
 
-async fn verdict(bus: &Bus, desk: &Desk, message: &Message, place: Place) -> Verdict {
-    match submit(bus, desk, message, place).await {
+async fn verdict(bus: &Bus, desk: &Desk, message: Message<'_>, delivered: i64) -> Verdict {
+    match submit(bus, desk, message).await {
         Ok(()) => Verdict::Done,
         // The next leader takes it.
         Err(Refusal::Silent) => Verdict::Again(Duration::ZERO),
-        Err(Refusal::Error(error)) => match again_after(&error, place.delivered) {
+        Err(Refusal::Error(error)) => match again_after(&error, delivered) {
             Some(after) => Verdict::Again(after),
-            None => reject(bus, desk, message, place, &error).await,
+            None => reject(bus, desk, message, &error).await,
         },
     }
 }
 
 /// Submits the body, as `runs.submit` would.
-async fn submit(bus: &Bus, desk: &Desk, message: &Message, place: Place) -> Result<(), Refusal> {
-    let headers = message.headers.as_ref();
-    let format = Format::from_content_type(header(headers, CONTENT_TYPE))?;
-    let mut request: SubmitRun = format.decode(&message.payload)?;
+async fn submit(bus: &Bus, desk: &Desk, message: Message<'_>) -> Result<(), Refusal> {
+    let format = Format::from_content_type(header(message.headers, CONTENT_TYPE))?;
+    let mut request: SubmitRun = format.decode(message.body)?;
     if request.wait {
         let error = ApiError::new(ErrorCode::BadRequest, "wait: nobody waits at the intake; ask with runs.wait");
         return Err(error.with_details(serde_json::json!({"path": "wait"})).into());
     }
-    request.run_id.get_or_insert_with(|| derived(&message.subject, place));
-    let traceparent = header(headers, TRACEPARENT).map(str::to_owned);
+    if request.run_id.is_none() {
+        request.run_id = Some(message.unnamed_run()?);
+    }
+    let traceparent = header(message.headers, TRACEPARENT).map(str::to_owned);
     intake_submit(bus, desk, request, traceparent).await
-}
-
-/// The run of a message that names none: the same each time the message comes.
-fn derived(subject: &str, place: Place) -> RunId {
-    // The time tells a stream that was made again from the one before, whose sequences were the same.
-    let name = format!("{subject} {} {}", place.stream_seq, place.published_nanos);
-    RunId::from_uuid(Uuid::new_v5(&DERIVED, name.as_bytes()))
 }
 
 /// When to try again what failed for a reason that passes; none when it will not.
@@ -202,44 +177,14 @@ fn again_after(error: &ApiError, delivered: i64) -> Option<Duration> {
     }
 }
 
-/// Keeps a refused body as an artifact, then says so on the subject of rejects.
-async fn reject(bus: &Bus, desk: &Desk, message: &Message, place: Place, error: &ApiError) -> Verdict {
-    match dead_letter(bus, desk, message, place, error).await {
-        Ok(()) => Verdict::Done,
+async fn reject(bus: &Bus, desk: &Desk, message: Message<'_>, error: &ApiError) -> Verdict {
+    match letter::store(bus, desk, message, error).await {
+        Ok(_) => Verdict::Done,
         Err(reason) => {
-            tracing::warn!(reason, stream_seq = place.stream_seq, "a refused submit is not kept yet; it comes again");
+            tracing::warn!(reason, stream_seq = message.stream_seq, "a refused submit is not kept yet; it comes again");
             Verdict::Again(PAUSE)
         }
     }
-}
-
-async fn dead_letter(bus: &Bus, desk: &Desk, message: &Message, place: Place, error: &ApiError) -> Result<(), String> {
-    let (artifact, letter) = letter(desk.edge(), message.payload.clone(), place.stream_seq, error);
-    if let Some(artifact) = artifact {
-        match desk.decide(Command::Put(Box::new(artifact)), |_| Ok(())).await {
-            Ok(_) => {}
-            Err(Refusal::Error(error)) => return Err(error.to_string()),
-            Err(Refusal::Silent) => return Err("the leadership ended".to_owned()),
-        }
-    }
-    let letter = serde_json::to_vec(&letter).map_err(|error| error.to_string())?;
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, Format::Json.content_type());
-    bus.publish_stored(&Subject::Rejects, headers, letter.into()).await.map_err(|error| error.to_string())?;
-    tracing::info!(stream_seq = place.stream_seq, code = %error.code, "a submit of the intake was refused");
-    Ok(())
-}
-
-/// The letter about a refused body, and the body as an artifact where it can be kept.
-fn letter<'a>(edge: &Edge, body: Bytes, stream_seq: u64, error: &'a ApiError) -> (Option<Artifact>, DeadLetter<'a>) {
-    let size = body.len();
-    // Its own type may be what was wrong with it.
-    let artifact = edge.artifact(body, "application/octet-stream");
-    let content_hash = artifact.id;
-    let kept = (size <= MAX_KEPT_BYTES).then_some(artifact);
-    let artifact_id = kept.as_ref().map(|artifact| artifact.id);
-    let letter = DeadLetter { artifact_id, content_hash, code: error.code, message: &error.message, size, stream_seq };
-    (kept, letter)
 }
 
 #[cfg(test)]

@@ -8,14 +8,16 @@
 //! | `desk` | how everything else hands orders to that task and gets answers |
 //! | `waiters` | who waits for the end of which run |
 //! | `lease` | until when replies may leave |
-//! | `office` | what is open only while leading: endpoints and intake |
+//! | `office` | what is open only while leading: endpoints, intake and advisories |
 //! | `endpoints` | what the leader answers |
 //! | `intake` | submits that waited in a stream |
+//! | `advisories` | messages that are not delivered, noted in the journal |
 //! | `edge` | requests become commands: checked, hashed, every id fixed |
 //! | `publisher` | dispatches and cancel signals into their streams |
 //! | `replica` | what is asked of a store replica: ended runs and artifacts |
 //! | `room` | replies that end early instead of growing too large |
 
+mod advisories;
 mod desk;
 mod edge;
 mod endpoints;

@@ -1,4 +1,4 @@
-//! What is open only while this process leads: endpoints and intake.
+//! What is open only while this process leads: endpoints, intake and advisories.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::endpoints::{Context, routes};
-use crate::intake;
+use crate::{advisories, intake};
 
 /// How long to wait before endpoints are subscribed again that could not be.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// The endpoints and the intake of one epoch. Dropping it closes it.
+/// The endpoints, the intake and the advisories of one epoch. Dropping it closes it.
 #[derive(Debug)]
 pub(crate) struct Office {
     close: CloseOnDrop,
@@ -63,7 +63,9 @@ async fn keep_open(
     }
     let Some(service) = close.unless_requested(start(&context.bus, &context, epoch, gate)).await else { return };
     tracing::info!(epoch, "answers as the leader");
-    close.unless_requested(Box::pin(intake::take(&context.bus, &context.desk))).await;
+    let Context { bus, desk, instance, .. } = &context;
+    let open = async { tokio::join!(advisories::listen(bus, desk, instance), intake::take(bus, desk)) };
+    close.unless_requested(Box::pin(open)).await;
     let service = service.close().await;
     drop(closed);
     service.answered().await;

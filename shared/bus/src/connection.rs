@@ -87,7 +87,7 @@ impl ConnectOptions {
         self.url.split(',').map(parse).collect()
     }
 
-    async fn client_options(&self, connections: watch::Sender<u64>) -> Result<async_nats::ConnectOptions, BusError> {
+    async fn client_options(&self, told: Told) -> Result<async_nats::ConnectOptions, BusError> {
         let mut options = async_nats::ConnectOptions::new()
             .name(&self.name)
             .ping_interval(PING_INTERVAL)
@@ -100,9 +100,7 @@ impl ConnectOptions {
             })
             .event_callback(move |event| {
                 log_event(&event);
-                if event == Event::Connected {
-                    connections.send_modify(|count| *count += 1);
-                }
+                told.take(&event);
                 std::future::ready(())
             });
         if let Some(path) = &self.creds {
@@ -123,6 +121,24 @@ impl ConnectOptions {
             options = options.add_client_certificate(cert.clone(), key.clone()).require_tls(true);
         }
         Ok(options)
+    }
+}
+
+/// What the client has told, for those who wait for it.
+#[derive(Clone)]
+struct Told {
+    connections: watch::Sender<u64>,
+    dropped: watch::Sender<u64>,
+}
+
+impl Told {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only these are waited for")]
+    fn take(&self, event: &Event) {
+        match event {
+            Event::Connected => self.connections.send_modify(|count| *count += 1),
+            Event::SlowConsumer(_) => self.dropped.send_modify(|count| *count += 1),
+            _ => {}
+        }
     }
 }
 
@@ -152,6 +168,7 @@ struct Inner {
     replicas: usize,
     highest_epoch: AtomicU64,
     connections: watch::Receiver<u64>,
+    dropped: watch::Receiver<u64>,
 }
 
 impl Bus {
@@ -160,9 +177,11 @@ impl Bus {
     pub async fn connect(options: ConnectOptions) -> Result<Self, BusError> {
         let addresses = options.addresses()?;
         let mut waiting = Waiting::new(format!("NATS at {}", without_password(&addresses)));
-        let (sender, connections) = watch::channel(0);
+        let (connections_told, connections) = watch::channel(0);
+        let (dropped_told, dropped) = watch::channel(0);
+        let told = Told { connections: connections_told, dropped: dropped_told };
         let client = loop {
-            let client_options = options.client_options(sender.clone()).await?;
+            let client_options = options.client_options(told.clone()).await?;
             // On the heap: 16 KB would lie in the future of every caller.
             match Box::pin(client_options.connect(&addresses[..])).await {
                 Ok(client) => break client,
@@ -175,7 +194,8 @@ impl Bus {
             .backpressure_on_inflight(true)
             .build(client.clone());
         let ConnectOptions { prefix, replicas, .. } = options;
-        let inner = Inner { client, jetstream, prefix, replicas, highest_epoch: AtomicU64::new(0), connections };
+        let highest_epoch = AtomicU64::new(0);
+        let inner = Inner { client, jetstream, prefix, replicas, highest_epoch, connections, dropped };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -207,6 +227,13 @@ impl Bus {
     #[must_use]
     pub fn connections(&self) -> watch::Receiver<u64> {
         self.inner.connections.clone()
+    }
+
+    /// Counts messages that came faster than this client took them and were lost; at least, since in a storm the client does
+    /// not tell of each.
+    #[must_use]
+    pub fn dropped(&self) -> watch::Receiver<u64> {
+        self.inner.dropped.clone()
     }
 
     /// Takes note of a leader's epoch. False when a higher one was seen before, so that what came with this one is void.

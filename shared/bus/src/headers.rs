@@ -9,6 +9,11 @@ pub const LEADER_EPOCH: &str = "Laneway-Epoch";
 /// The caller's trace, as in W3C Trace Context.
 pub const TRACEPARENT: &str = "traceparent";
 
+/// On the intake: the run of a submit whose body names none.
+pub const RUN_ID: &str = "Laneway-Run-Id";
+/// What a stream knows a message by: published again within its window, it is not stored twice.
+pub const MESSAGE_ID: &str = "Nats-Msg-Id";
+
 /// The value of a header, whatever the case of its name: clients write `content-type` too.
 #[must_use]
 pub fn header<'a>(headers: Option<&'a HeaderMap>, name: &str) -> Option<&'a str> {

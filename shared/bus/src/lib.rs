@@ -1,5 +1,6 @@
 //! The way between the parts: the NATS connection, typed requests, micro services, streams and their consumers.
 
+mod advisories;
 mod connection;
 mod consumers;
 mod control;
@@ -12,6 +13,7 @@ mod waiting;
 
 pub use async_nats;
 
+pub use advisories::{Advisories, Advisory};
 pub use connection::{Bus, ConnectOptions, PendingAck};
 pub use consumers::{
     PullConsumer, compare_consumer, ensure_intake_consumer, ensure_pool_consumer, intake_consumer_config,
@@ -19,7 +21,7 @@ pub use consumers::{
 };
 pub use control::ControlSignals;
 pub use error::BusError;
-pub use headers::{CONTENT_TYPE, LEADER_EPOCH, TRACEPARENT, header};
+pub use headers::{CONTENT_TYPE, LEADER_EPOCH, MESSAGE_ID, RUN_ID, TRACEPARENT, header};
 pub use request::RequestOptions;
 pub use service::{Closed, Gate, Incoming, MAX_INSIDE_BYTES, Refusal, Route, Service};
 pub use streams::{StreamDifference, compare_streams, ensure_streams, stream_config};

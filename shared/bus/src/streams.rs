@@ -22,8 +22,12 @@ const DISPATCH_AGE: Duration = Duration::from_mins(1);
 const TOKENS_AGE: Duration = Duration::from_mins(10);
 /// The memory that token streams may take, in bytes.
 const TOKENS_BYTES: i64 = 128 * 1024 * 1024;
-/// Repeated message ids are known this long; only the journal and the public events carry ids, for the operator's eye.
+/// Dead letters are kept as long as their bodies.
+const REJECTS_AGE: Duration = Duration::from_hours(7 * 24);
+/// Repeated message ids are known this long; of the journal and the public events they are for the operator's eye.
 const DUPLICATE_WINDOW: Duration = Duration::from_mins(1);
+/// A dead letter whose message was not acknowledged comes again after the consumer's wait, maybe from the next leader.
+const REJECTS_DUPLICATE_WINDOW: Duration = Duration::from_mins(10);
 
 const _: () = assert!(DISPATCH_AGE.as_millis() as u64 > 2 * DISPATCH_CLAIM_MS);
 
@@ -76,7 +80,13 @@ pub fn stream_config(prefix: &Prefix, stream: Stream, replicas: usize) -> Config
         }
         // A work queue: content stays here only until its frame is stored and the message acknowledged.
         Stream::Intake => Config { retention: RetentionPolicy::WorkQueue, max_messages: MAX_QUEUED as i64, ..file },
-        Stream::Rejects => Config { discard: DiscardPolicy::Old, max_messages: MAX_QUEUED as i64, ..file },
+        Stream::Rejects => Config {
+            discard: DiscardPolicy::Old,
+            max_age: REJECTS_AGE,
+            max_messages: MAX_QUEUED as i64,
+            duplicate_window: REJECTS_DUPLICATE_WINDOW,
+            ..file
+        },
         // Captured from plain publishes: nobody waits for an acknowledgement.
         Stream::Tokens => {
             Config { max_age: TOKENS_AGE, max_bytes: TOKENS_BYTES, no_ack: true, allow_direct: true, ..memory }

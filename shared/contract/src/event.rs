@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ArtifactId, Epoch, HashKey, MessageId, ModelId, PoolId, RunId, SessionId, WorkerId};
+use crate::incident::Incident;
 use crate::limits::{LimitChange, Limits, Scope};
 use crate::message::{Artifact, MessageRecord};
 use crate::money::MicroUsd;
@@ -77,6 +78,8 @@ pub enum Event {
         /// The digest.
         digest: u128,
     },
+    /// Something went wrong beside the journal and was noticed. The engine keeps nothing of it.
+    IncidentNoted(Incident),
     /// Bytes were stored. The engine keeps nothing of them.
     ArtifactStored(Artifact),
     /// A session was made.
@@ -436,6 +439,7 @@ impl Event {
             | Self::CoolDownChanged { .. }
             | Self::StateDigest { .. }
             | Self::ArtifactStored(_) => None,
+            Self::IncidentNoted(incident) => incident.session_id,
             Self::SessionCreated { session, .. } => Some(session.session_id),
             Self::MessageAppended(message) => Some(message.session_id),
             Self::RunQueued { run, .. } | Self::RunSettled { run, .. } => Some(run.session_id),

@@ -8,9 +8,11 @@ mod error;
 mod event;
 mod flight;
 mod ids;
+mod incident;
 mod limits;
 mod message;
 mod money;
+mod reject;
 mod request;
 mod run;
 mod session;
@@ -29,9 +31,11 @@ pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use event::{BudgetOwner, CoolDown, Event, Fingerprint, Output, ReturnCause, StopCause};
 pub use flight::{FlightEvent, FlightKind, FlightSource};
 pub use ids::{ArtifactId, Epoch, HashKey, InvalidId, MessageId, ModelId, PoolId, RunId, SessionId, Token, WorkerId};
+pub use incident::Incident;
 pub use limits::*;
 pub use message::{Artifact, MAX_MESSAGES, MessageDraft, MessageRecord, Source};
 pub use money::MicroUsd;
+pub use reject::Reject;
 pub use request::*;
 pub use run::{
     CancelReceipt, Estimate, GenerationSettings, ReasoningEffort, Reservation, RunError, RunFields, RunRecord,

@@ -1,9 +1,9 @@
 //! What the leader is asked to do, after the edge has parsed, checked and hashed it.
 
 use laneway_contract::{
-    Actor, Artifact, Backend, BudgetOwner, Decision, Epoch, Estimate, Fingerprint, GenerationSettings, HashKey, Lane,
-    LimitName, Limits, MessageDraft, MicroUsd, ModelId, OnBusy, Outcome, RetryBackoff, RunId, SessionFields, SessionId,
-    SessionState, Timestamp, WorkerId,
+    Actor, Artifact, Backend, BudgetOwner, Decision, Epoch, Estimate, Fingerprint, GenerationSettings, HashKey,
+    Incident, Lane, LimitName, Limits, MessageDraft, MicroUsd, ModelId, OnBusy, Outcome, RetryBackoff, RunId,
+    SessionFields, SessionId, SessionState, Timestamp, WorkerId,
 };
 
 /// A command. One variant for each kind of decision.
@@ -15,6 +15,8 @@ pub enum Command {
     SetLimits(Box<SetLimits>),
     /// Set a budget.
     SetBudget(SetBudget),
+    /// Note what went wrong beside the journal.
+    Note(Incident),
     /// Store bytes.
     Put(Box<Artifact>),
     /// Make a session.

@@ -484,29 +484,24 @@ async fn strange_model_names_of_a_known_provider_are_served() {
     }
 }
 
-/// What is published to the intake, with its Content-Type, and the code of its dead letter.
-fn intake(known: &Known) -> Vec<(&'static str, Body, &'static str)> {
+/// What is published to the intake, and the code of its dead letter: all that `runs.submit` refuses with the same code, and
+/// what only the intake does.
+fn intake(known: &Known) -> Vec<Case> {
+    let cases = [malformed(), for_every_endpoint(), ids_and_fields(known), threads(known), runs(known)].concat_cases();
+    let mut cases: Vec<_> = cases.into_iter().filter(|case| case.endpoint == Endpoint::RunsSubmit).collect();
+    assert!(cases.len() >= 25, "{}", cases.len());
     let packed = Format::MessagePack.encode(&json!({"model_id": "echo/default", "colour": "red"})).unwrap();
-    vec![
-        ("not JSON", Raw(b"hello".to_vec()), "bad_request"),
+    let own = [
         ("an empty body", Raw(Vec::new()), "bad_request"),
         ("invalid UTF-8", Raw(b"{\"model_id\":\"\xff\"}".to_vec()), "bad_request"),
         ("truncated MessagePack", MessagePack(packed[..packed.len() - 8].to_vec()), "bad_request"),
         ("an unknown field in MessagePack", MessagePack(packed), "unknown_field"),
         ("an unknown Content-Type", Typed("text/xml", b"<a/>".to_vec()), "bad_request"),
-        ("an unknown field", submit(json!({"colour": "red"})), "unknown_field"),
         ("a submit that waits", submit(json!({"wait": true})), "bad_request"),
-        ("a negative priority", submit(json!({"priority": -1})), "bad_request"),
-        ("an unknown job kind", submit(json!({"job_kind": "shell"})), "unknown_job_kind"),
-        ("an unknown provider", submit(json!({"model_id": "nobody/x"})), "unknown_model"),
-        ("what echo cannot do", submit(json!({"generation": {"reasoning_effort": "high"}})), "unsupported_capability"),
-        ("ASSISTANT in the input", submit(json!({"input": [{"role": "ASSISTANT", "content": "x"}]})), "role_forbidden"),
-        ("a session of nobody", submit(json!({"session_id": NOWHERE})), "not_found"),
-        ("an ended session", submit(json!({"session_id": known.ended})), "session_terminal"),
-        ("the same run with other content", submit(json!({"run_id": known.run, "input": "o"})), "idempotency_conflict"),
         ("too large to be kept", Raw(vec![b'x'; MAX_BODY_BYTES - 100]), "bad_request"),
-        ("too large", Raw(vec![b'x'; MAX_BODY_BYTES + 1]), "payload_too_large"),
-    ]
+    ];
+    cases.extend(own.map(|(about, body, code)| case(about, Endpoint::RunsSubmit, body, code)));
+    cases
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -515,7 +510,7 @@ async fn each_bad_message_of_the_intake_becomes_a_dead_letter() {
     let known = known(&stack).await;
     let mut letters = stack.bus.client().subscribe("laneway.rejects.runs").await.unwrap();
     let mut expected = BTreeMap::new();
-    for (about, body, code) in intake(&known) {
+    for Case { about, body, code, endpoint: _ } in intake(&known) {
         let (content_type, bytes) = bytes_of(&body);
         let mut headers = HeaderMap::new();
         if let Some(name) = content_type {
@@ -530,11 +525,13 @@ async fn each_bad_message_of_the_intake_becomes_a_dead_letter() {
         let letter: Value = serde_json::from_slice(&letter.payload).unwrap();
         let (about, code, bytes) = expected.remove(&letter["stream_seq"].as_u64().unwrap()).expect("one letter each");
         assert_eq!((&letter["code"], &letter["size"]), (&json!(code), &json!(bytes.len())), "{about}: {letter}");
+        assert!(letter["content_hash"].is_string() && letter["run_id"].is_string(), "{about}: {letter}");
         if bytes.len() > MAX_BODY_BYTES - 1024 {
             assert!(letter["artifact_id"].is_null(), "{about}: {letter}");
             continue;
         }
-        let get = json!({"artifact_id": letter["artifact_id"]});
+        let get = json!({"artifact_id": letter["artifact_id"], "min_seq": letter["journal_seq"]});
+        assert_eq!(letter["artifact_id"], letter["content_hash"], "{about}: {letter}");
         let kept: ArtifactReply = stack.bus.request(Endpoint::ArtifactsGet, &get).await.unwrap();
         assert!(kept.bytes.unwrap() == bytes, "{about}: the body is kept as it came");
     }

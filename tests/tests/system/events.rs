@@ -192,8 +192,8 @@ const CATALOGUE: &[(&str, &str, Keys)] = &[
         &[
             ("found", "string"),
             ("action", "string"),
-            ("run_id", "string"),
-            ("epoch", "number"),
+            ("run_id", "string or null"),
+            ("epoch", "number or null"),
             ("checkpoint_id", "string or null"),
         ],
     ),

@@ -61,6 +61,8 @@ async fn the_cookbook_works_as_written() {
             ("\"input\":\"hello\",\"wait\":true", "\"output\":\"hello\""),
             ("runs.wait '{\"run_id\":\"0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d41", "\"state\":\"cancelled\""),
             ("runs.wait '{\"run_id\":\"0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d42", "\"output\":\"later\""),
+            ("rejects.runs'", "\"code\":\"unknown_model\""),
+            ("runs.wait '{\"run_id\":\"0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d45", "\"output\":\"mended\""),
             ("laneway.status", "\"leader\":\"scheduler-"),
             ("stream ls", "LANEWAY_JOURNAL"),
             ("consumer ls", "scheduler"),
@@ -75,7 +77,7 @@ async fn the_cookbook_works_as_written() {
         assert!(!shown.contains("Nats-Service-Error"), "{command}\n{shown}");
         ran += 1;
     }
-    assert!(ran >= 32, "only {ran} commands");
+    assert!(ran >= 38, "only {ran} commands");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -183,6 +183,17 @@ fn table() -> Vec<(Event, Vec<(FlightKind, Value)>)> {
         (Event::HashKeyCreated { key: HashKey::from_bytes([1; 32]) }, vec![]),
         (Event::StateDigest { digest: 5 }, vec![]),
         (
+            incident(None),
+            vec![(FlightKind::WorkflowRecovery, recovery("slow_consumer scheduler-a, 3 times", "none", None))],
+        ),
+        (
+            incident(Some(run_id)),
+            vec![(
+                FlightKind::WorkflowRecovery,
+                recovery("max_deliveries LANEWAY_INTAKE/scheduler message 17", "dead_letter", Some(run_id)),
+            )],
+        ),
+        (
             Event::ArtifactStored(Artifact {
                 id: ArtifactId::parse(HASH).unwrap(),
                 content_type: "text/plain".to_owned(),
@@ -329,9 +340,12 @@ fn table() -> Vec<(Event, Vec<(FlightKind, Value)>)> {
         ),
         (returned(ReturnCause::Waited), vec![]),
         (returned(ReturnCause::Paused), vec![]),
-        (returned(ReturnCause::Unclaimed), vec![recovery("dispatch_unclaimed", "requeue")]),
-        (returned(ReturnCause::HandedBack), vec![recovery("worker_left", "requeue")]),
-        (Event::LateAnswerTaken { run_id, session_id, attempt: 1, epoch: 7 }, vec![recovery("late_answer", "settle")]),
+        (returned(ReturnCause::Unclaimed), vec![recovery_of_run("dispatch_unclaimed", "requeue")]),
+        (returned(ReturnCause::HandedBack), vec![recovery_of_run("worker_left", "requeue")]),
+        (
+            Event::LateAnswerTaken { run_id, session_id, attempt: 1, epoch: 7 },
+            vec![recovery_of_run("late_answer", "settle")],
+        ),
         (
             Event::RunClaimed {
                 run_id,
@@ -354,7 +368,7 @@ fn table() -> Vec<(Event, Vec<(FlightKind, Value)>)> {
         (Event::ReportTaken { run_id, session_id, epoch: 7, report_no: 0 }, vec![]),
         (
             Event::LeaseExpired { run_id, session_id, attempt: 1, epoch: 7, worker_id, action: "retry".to_owned() },
-            vec![recovery("lease_expired", "retry")],
+            vec![recovery_of_run("lease_expired", "retry")],
         ),
         (
             rate_limited(RateCause::Provider, None),
@@ -447,6 +461,21 @@ fn table() -> Vec<(Event, Vec<(FlightKind, Value)>)> {
     ]
 }
 
+/// One of a connection, or one of a message with its run.
+fn incident(run_id: Option<RunId>) -> Event {
+    let (found, place, action) = match run_id {
+        None => ("slow_consumer", "scheduler-a", "none"),
+        Some(_) => ("max_deliveries", "LANEWAY_INTAKE/scheduler", "dead_letter"),
+    };
+    let (stream_seq, count) = run_id.map_or((None, 3), |_| (Some(17), 1));
+    let [found, place, action] = [found, place, action].map(str::to_owned);
+    Event::IncidentNoted(Incident { found, place, stream_seq, count, action, run_id, session_id: None })
+}
+
+fn recovery(found: &str, action: &str, run_id: Option<RunId>) -> Value {
+    json!({"found": found, "action": action, "run_id": run_id, "epoch": null, "checkpoint_id": null})
+}
+
 fn limit_change(name: &str, from: &Value, to: &Value) -> (FlightKind, Value) {
     let changed_by = json!({"id": "ada", "kind": "person"});
     (FlightKind::LimitsChanged, json!({"name": name, "from": from, "to": to, "changed_by": changed_by}))
@@ -478,7 +507,7 @@ fn returned(cause: ReturnCause) -> Event {
     Event::RunReturned { run_id: run_id(), session_id: session_id(), cause, dispatch_no: 1, epoch: 7, reports: 0 }
 }
 
-fn recovery(found: &str, action: &str) -> (FlightKind, Value) {
+fn recovery_of_run(found: &str, action: &str) -> (FlightKind, Value) {
     let payload = json!({"found": found, "action": action, "run_id": RUN, "epoch": 7, "checkpoint_id": null});
     (FlightKind::WorkflowRecovery, payload)
 }

@@ -8,6 +8,7 @@ mod context;
 mod decode;
 mod doctor;
 mod events;
+mod intake;
 mod limits;
 mod provision;
 mod request;
@@ -106,6 +107,9 @@ pub enum Command {
     /// Shows and sets what a session or work packet may use.
     #[command(subcommand)]
     Budget(budget::BudgetCommand),
+    /// Shows and replays submits that waited in a stream and were refused.
+    #[command(subcommand)]
+    Intake(intake::IntakeCommand),
     /// Shows lanes, limits, workers and the longest waits, live.
     Top(top::TopArgs),
     /// Shows and checks the public events.
@@ -142,6 +146,7 @@ impl Cli {
             Command::Run(command) => run::run(&context, command).await,
             Command::Limits(command) => limits::run(&context, command).await,
             Command::Budget(command) => budget::run(&context, command).await,
+            Command::Intake(command) => intake::run(&context, command).await,
             Command::Top(args) => top::run(&context, &args).await,
             Command::Events(command) => events::run(&context, command).await,
             Command::Decode => decode::run(&context),
@@ -164,6 +169,7 @@ impl Command {
             | Self::Run(_)
             | Self::Limits(_)
             | Self::Budget(_)
+            | Self::Intake(_)
             | Self::Top(_)
             | Self::Events(_)
             | Self::Decode
@@ -186,6 +192,7 @@ impl Command {
             | Self::Run(_)
             | Self::Limits(_)
             | Self::Budget(_)
+            | Self::Intake(_)
             | Self::Events(_)
             | Self::Decode
             | Self::Doctor(_)

@@ -84,6 +84,17 @@ fn text_of(name: &str, read: impl FnOnce(&str) -> std::io::Result<String>) -> Re
     text.map_err(|source| CliError::File { what: name.to_owned(), source })
 }
 
+/// The bytes of a file; `-` stands for stdin.
+pub(super) fn bytes_of(file: &Path) -> Result<Vec<u8>, CliError> {
+    let bytes = if file.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(file)
+    };
+    bytes.map_err(|source| CliError::File { what: file.display().to_string(), source })
+}
+
 /// A label on the command line: `key=value`.
 pub(super) fn label(raw: &str) -> Result<(String, String), String> {
     let (key, value) = raw.split_once('=').ok_or("expected key=value")?;

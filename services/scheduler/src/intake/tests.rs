@@ -3,19 +3,90 @@
 
 use std::sync::Arc;
 
-use laneway_contract::{Catalog, HashKey};
+use bytes::Bytes;
+use laneway_bus::async_nats::HeaderMap;
+use laneway_bus::{MESSAGE_ID, RUN_ID};
+use laneway_contract::{Catalog, HashKey, Timestamp};
 use serde_json::json;
 
+use super::letter::{MAX_KEPT_BYTES, letter};
 use super::*;
+use crate::edge::Edge;
+
+const RUN: &str = "0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d3e";
+
+fn message<'a>(body: &'a Bytes, headers: Option<&'a HeaderMap>) -> Message<'a> {
+    Message { subject: "laneway.intake.runs", headers, body, stream_seq: 4, published_nanos: 1_000_000_007 }
+}
+
+fn edge() -> Edge {
+    Edge::new(HashKey::from_bytes([7; 32]), Arc::new(Catalog::built_in().unwrap()))
+}
+
+fn headers(given: &[(&'static str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in given {
+        headers.insert(*name, *value);
+    }
+    headers
+}
 
 #[test]
 fn a_message_that_comes_again_is_the_same_run() {
-    let place = Place { stream_seq: 4, published_nanos: 1_000, delivered: 1 };
-    let run = derived("laneway.intake.runs", place);
-    assert_eq!(run, derived("laneway.intake.runs", Place { delivered: 2, ..place }));
-    assert_ne!(run, derived("laneway.intake.runs", Place { stream_seq: 5, ..place }));
-    assert_ne!(run, derived("laneway.intake.runs", Place { published_nanos: 1_001, ..place }), "a stream made again");
-    assert_ne!(run, derived("other.intake.runs", place));
+    let body = Bytes::new();
+    let once = message(&body, None);
+    let run = |message: Message<'_>| message.unnamed_run().unwrap();
+    assert_eq!(run(once), run(message(&Bytes::from_static(b"other"), None)));
+    assert_ne!(run(once), run(Message { stream_seq: 5, ..once }));
+    assert_ne!(run(once), run(Message { published_nanos: 1_000_000_008, ..once }), "a stream made again");
+    assert_ne!(run(once), run(Message { subject: "other.intake.runs", ..once }));
+    let named = headers(&[(RUN_ID, RUN)]);
+    assert_eq!(run(message(&body, Some(&named))).to_string(), RUN);
+    let wrong = headers(&[(RUN_ID, "no id")]);
+    assert_eq!(message(&body, Some(&wrong)).unnamed_run().unwrap_err().code, ErrorCode::BadRequest);
+}
+
+/// A letter names the run that its message would be, so that sending it again is that run.
+#[test]
+fn a_letter_names_its_run_however_wrong_the_body_is() {
+    let named = headers(&[(RUN_ID, RUN)]);
+    let packed = headers(&[("Content-Type", "application/msgpack")]);
+    let wrong = headers(&[(RUN_ID, "no id")]);
+    let in_msgpack = Format::MessagePack.encode(&json!({"run_id": RUN, "colour": 1})).unwrap();
+    let derived = message(&Bytes::new(), None).unnamed_run().unwrap().to_string();
+    for (body, headers, run) in [
+        (json!({"run_id": RUN, "colour": 1}).to_string().into_bytes(), None, RUN),
+        (in_msgpack, Some(&packed), RUN),
+        (b"hello".to_vec(), None, &*derived),
+        (b"hello".to_vec(), Some(&named), RUN),
+        (b"{}".to_vec(), Some(&wrong), &*derived),
+        (json!({"run_id": "x"}).to_string().into_bytes(), None, &*derived),
+        (json!({"run_id": 7}).to_string().into_bytes(), Some(&packed), &*derived),
+    ] {
+        let body = Bytes::from(body);
+        let (_, letter) = letter(&edge(), message(&body, headers), &ApiError::new(ErrorCode::BadRequest, "no"));
+        assert_eq!(letter.run_id.to_string(), run, "{body:?} {headers:?}");
+    }
+}
+
+#[test]
+fn a_letter_keeps_of_the_headers_what_is_of_use_and_no_content() {
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let given = |content_type, id, traceparent| {
+        let headers = headers(&[("Content-Type", content_type), (MESSAGE_ID, id), (TRACEPARENT, traceparent)]);
+        let body = Bytes::from_static(b"{}");
+        let error = ApiError::new(ErrorCode::UnknownModel, "no");
+        let (_, letter) = letter(&edge(), message(&body, Some(&headers)), &error);
+        assert_eq!((letter.subject.as_str(), letter.stream_seq), ("laneway.intake.runs", 4));
+        assert_eq!(letter.published_at, Timestamp::from_millis(1_000));
+        (letter.content_type, letter.msg_id, letter.traceparent)
+    };
+    let all = ["text/xml; charset=utf-8", "order-7", trace].map(|text| Some(text.to_owned()));
+    assert_eq!(given("text/xml; charset=utf-8", "order-7", trace), all.into());
+    let long = "x".repeat(129);
+    for (content_type, id, traceparent) in [("a\tb", "two words", "see below"), (&long, &long, &long), ("", "", "")] {
+        assert_eq!(given(content_type, id, traceparent), (None, None, None));
+    }
 }
 
 #[test]
@@ -34,15 +105,13 @@ fn what_passes_comes_again_and_what_does_not_is_a_dead_letter() {
 
 #[test]
 fn a_body_that_is_too_large_to_be_kept_is_named_by_its_hash() {
-    let edge = Edge::new(HashKey::from_bytes([7; 32]), Arc::new(Catalog::built_in().unwrap()));
     let error = ApiError::new(ErrorCode::BadRequest, "no");
     for (size, is_kept) in [(10, true), (MAX_KEPT_BYTES, true), (MAX_KEPT_BYTES + 1, false)] {
         let body = Bytes::from(vec![b'x'; size]);
         let hash = HashKey::from_bytes([7; 32]).artifact_id(&body);
-        let (kept, letter) = letter(&edge, body, 4, &error);
-        let letter = serde_json::to_value(&letter).unwrap();
+        let (kept, letter) = letter(&edge(), message(&body, None), &error);
         assert_eq!(kept.map(|artifact| artifact.id), is_kept.then_some(hash), "{size}");
-        assert_eq!((&letter["content_hash"], &letter["size"]), (&json!(hash), &json!(size)));
-        assert_eq!(letter["artifact_id"], if is_kept { json!(hash) } else { json!(null) }, "{size}");
+        assert_eq!((letter.content_hash, letter.size, letter.code), (hash, size as u64, ErrorCode::BadRequest));
+        assert_eq!(letter.artifact_id, is_kept.then_some(hash), "{size}");
     }
 }

@@ -17,10 +17,12 @@ use std::time::Duration;
 
 use laneway_bus::{Bus, ConnectOptions};
 use laneway_contract::*;
+use laneway_journal::{Body, Follower, Position};
 use laneway_runtime::Shutdown;
 use laneway_scheduler::{SchedulerConfig, SchedulerError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 pub use nats::Server;
@@ -65,7 +67,10 @@ pub struct World {
 
 impl World {
     pub async fn start() -> Self {
-        let server = Server::start();
+        Self::start_on(Server::start()).await
+    }
+
+    pub async fn start_on(server: Server) -> Self {
         let bus = server.bus("test").await;
         let replica = laneway_runtime::spawn("replica", replica::run(server.bus("replica").await));
         Self { server, bus, replica }
@@ -76,11 +81,39 @@ impl World {
     }
 
     pub async fn scheduler_with(&self, instance: &str, limits: Option<Limits>) -> Scheduler {
-        let bus = self.server.bus(instance).await;
+        Self::scheduler_on(self.server.bus(instance).await, instance, limits)
+    }
+
+    pub fn scheduler_on(bus: Bus, instance: &str, limits: Option<Limits>) -> Scheduler {
         let shutdown = Shutdown::new();
         let config = SchedulerConfig { instance: instance.to_owned(), limits, catalog: Catalog::built_in().unwrap() };
         let task = laneway_runtime::spawn("scheduler", laneway_scheduler::run(bus.clone(), config, shutdown.clone()));
         Scheduler { shutdown, task, bus }
+    }
+
+    /// From here on no replica answers.
+    pub fn without_replica(&self) {
+        self.replica.abort();
+    }
+
+    /// Every event of the journal as it comes, from the first.
+    pub fn events(&self) -> mpsc::UnboundedReceiver<Event> {
+        let (sender, events) = mpsc::unbounded_channel();
+        let stream = self.bus.prefix().stream(Stream::Journal);
+        let mut follower = Follower::<Event>::new(self.bus.client().clone(), &stream, Position::START);
+        laneway_runtime::spawn("events", async move {
+            while let Ok(batch) = follower.next_batch(64).await {
+                for committed in batch {
+                    let Body::Turns(turns) = committed.frame.body else { continue };
+                    for event in turns.into_iter().flat_map(|turn| turn.events) {
+                        if sender.send(event).is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+        events
     }
 
     /// Asks until a leader answers.

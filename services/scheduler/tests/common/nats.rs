@@ -1,5 +1,6 @@
 //! A nats-server with JetStream in a folder of its own; both go with it.
 
+use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -23,9 +24,33 @@ impl Server {
         server
     }
 
+    /// A server at which the user of [`Server::deaf_bus`] cannot acknowledge messages of the intake.
+    pub fn with_deaf_user() -> Self {
+        let mut server = Self::start();
+        server.kill();
+        let users = r#"authorization {
+            users = [
+                { user: deaf, password: x, permissions: { publish: { deny: "$JS.ACK.LANEWAY_INTAKE.>" } } }
+                { user: all, password: x }
+            ]
+        }
+        no_auth_user: all
+        "#;
+        std::fs::write(server.config(), users).unwrap();
+        server.run();
+        server
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.path().join("nats.conf")
+    }
+
     pub fn run(&mut self) {
+        let config = self.config();
+        let config: &[&OsStr] = if config.exists() { &["-c".as_ref(), config.as_ref()] } else { &[] };
         let start = |program: &Path| {
             Command::new(program)
+                .args(config)
                 .args(["-a", "127.0.0.1", "-p", &self.port.to_string(), "-js", "-sd"])
                 .arg(self.folder.path())
                 .stdout(Stdio::null())
@@ -53,6 +78,11 @@ impl Server {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    /// A connection whose acknowledgements of the intake are lost.
+    pub async fn deaf_bus(&self, name: &str) -> Bus {
+        within(Bus::connect(options(format!("nats://deaf:x@127.0.0.1:{}", self.port), name))).await.unwrap()
     }
 
     pub async fn bus(&self, name: &str) -> Bus {

@@ -10,8 +10,8 @@ mod submit;
 mod thread;
 
 use laneway_contract::{
-    Actor, ApiError, CancelReceipt, ErrorClass, ErrorCode, Event, JobState, Output, RateCause, ReturnCause, RunError,
-    SessionId, StopCause, Timestamp, WaitReason,
+    Actor, ApiError, CancelReceipt, ErrorClass, ErrorCode, Event, Incident, JobState, Output, RateCause, ReturnCause,
+    RunError, SessionId, StopCause, Timestamp, WaitReason,
 };
 
 use serde_json::json;
@@ -33,6 +33,7 @@ impl State {
             Command::SetLimits(command) => self.set_limits(command),
             Command::SetBudget(command) => self.set_budget(command),
             Command::Decide(command) => self.decide_run(command, now),
+            Command::Note(incident) => note(incident),
             Command::Put(artifact) => Ok(vec![Event::ArtifactStored((**artifact).clone())]),
             Command::Create(command) => self.create(command, now),
             Command::Append(command) => self.append(command, now),
@@ -51,6 +52,16 @@ impl State {
             ApiError::new(ErrorCode::NotFound, format!("no session {id}: create it with sessions.create"))
         })
     }
+}
+
+/// An event that changes nothing. Its texts are bounded here, so that whoever notes cannot fill the journal with them.
+fn note(incident: &Incident) -> Result<Vec<Event>, ApiError> {
+    let Incident { found, place, action, .. } = incident;
+    if [found, place, action].into_iter().any(|text| text.len() > Incident::MAX_TEXT_BYTES) {
+        let message = format!("a text of an incident has more than {} bytes", Incident::MAX_TEXT_BYTES);
+        return Err(ApiError::new(ErrorCode::BadRequest, message));
+    }
+    Ok(vec![Event::IncidentNoted(incident.clone())])
 }
 
 /// Refuses a change of a session that has ended or is about to.

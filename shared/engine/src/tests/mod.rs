@@ -4,6 +4,7 @@
 mod decisions;
 mod draw;
 mod fairness;
+mod incidents;
 mod leases;
 mod lifecycle;
 mod limits;

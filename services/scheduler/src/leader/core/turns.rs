@@ -238,6 +238,7 @@ fn key_of(command: &Command) -> String {
         Command::SetLimits(_) => "set_limits".to_owned(),
         Command::SetBudget(command) => format!("set_budget {}", command.owner),
         Command::Decide(command) => format!("decide {} {}", command.run_id, command.decision),
+        Command::Note(incident) => format!("note {} {}", incident.found, incident.place),
         Command::Put(artifact) => format!("put {}", artifact.id),
         Command::Create(command) => format!("create {}", command.session.session_id),
         Command::Append(command) => format!("append {} {}", command.session_id, command.key),
