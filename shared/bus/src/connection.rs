@@ -13,6 +13,7 @@ use laneway_runtime::config::Config;
 use tokio::sync::watch;
 
 use crate::BusError;
+use crate::bundle::Bundles;
 use crate::waiting::Waiting;
 
 /// A connection is given up when the server does not answer a ping in twice this time.
@@ -169,6 +170,7 @@ struct Inner {
     highest_epoch: AtomicU64,
     connections: watch::Receiver<u64>,
     dropped: watch::Receiver<u64>,
+    bundles: Bundles,
 }
 
 impl Bus {
@@ -195,7 +197,8 @@ impl Bus {
             .build(client.clone());
         let ConnectOptions { prefix, replicas, .. } = options;
         let highest_epoch = AtomicU64::new(0);
-        let inner = Inner { client, jetstream, prefix, replicas, highest_epoch, connections, dropped };
+        let bundles = Bundles::default();
+        let inner = Inner { client, jetstream, prefix, replicas, highest_epoch, connections, dropped, bundles };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -221,6 +224,11 @@ impl Bus {
     #[must_use]
     pub fn replicas(&self) -> usize {
         self.inner.replicas
+    }
+
+    /// Requests of this process that wait to be sent together.
+    pub(crate) fn bundles(&self) -> &Bundles {
+        &self.inner.bundles
     }
 
     /// Counts connections of this client: changes at every reconnect.

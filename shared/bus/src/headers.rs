@@ -9,6 +9,9 @@ pub const LEADER_EPOCH: &str = "Laneway-Epoch";
 /// The caller's trace, as in W3C Trace Context.
 pub const TRACEPARENT: &str = "traceparent";
 
+/// How many requests of our own parts the body bundles.
+pub(crate) const BUNDLE: &str = "Laneway-Bundle";
+
 /// On the intake: the run of a submit whose body names none.
 pub const RUN_ID: &str = "Laneway-Run-Id";
 /// What a stream knows a message by: published again within its window, it is not stored twice.

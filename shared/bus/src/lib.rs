@@ -1,6 +1,7 @@
 //! The way between the parts: the NATS connection, typed requests, micro services, streams and their consumers.
 
 mod advisories;
+mod bundle;
 mod connection;
 mod consumers;
 mod control;

@@ -13,11 +13,12 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::Bus;
-use crate::headers::{CONTENT_TYPE, LEADER_EPOCH, TRACEPARENT, header, one_line};
+use crate::bundle::is_bundled;
+use crate::headers::{BUNDLE, CONTENT_TYPE, LEADER_EPOCH, TRACEPARENT, header, one_line};
 use crate::service::max_bytes;
 
 /// A frozen leader still holds its subscription: no reply in this time counts as nobody there.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 /// A change of leader is over in this time.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -40,10 +41,32 @@ impl Default for RequestOptions {
 }
 
 /// What came of one sending.
-enum Sent<R> {
-    Answered(R),
+#[derive(Clone, Debug)]
+pub(crate) enum Reply {
+    /// A body.
+    Answered(Format, Bytes),
+    /// An error that asking again does not change.
     Refused(ApiError),
+    /// Nobody has answered, or not for now.
     Again(ApiError),
+}
+
+impl Reply {
+    /// An error that came as an answer.
+    pub(crate) fn from_error(error: ApiError) -> Self {
+        if error.code == ErrorCode::Unavailable { Self::Again(error) } else { Self::Refused(error) }
+    }
+
+    /// No reply came in time.
+    pub(crate) fn unanswered(endpoint: Endpoint, within: Duration) -> Self {
+        Self::unavailable(endpoint, &format!("no reply within {} ms", within.as_millis()))
+    }
+
+    fn unavailable(endpoint: Endpoint, what: &str) -> Self {
+        let service = endpoint.service();
+        let message = format!("{endpoint}: {what}; is a {service} running?");
+        Self::Again(ApiError::new(ErrorCode::Unavailable, message))
+    }
 }
 
 impl Bus {
@@ -88,10 +111,21 @@ impl Bus {
             .build();
         let last_sending = Instant::now() + options.patience;
         loop {
-            let why = match self.send(endpoint, body.clone(), options).await {
-                Sent::Answered(reply) => return Ok(reply),
-                Sent::Refused(error) => return Err(error),
-                Sent::Again(error) => error,
+            let RequestOptions { traceparent, reply_timeout, .. } = options;
+            let reply = if traceparent.is_none() && is_bundled(endpoint) {
+                self.bundled(endpoint, body.clone(), *reply_timeout).await
+            } else {
+                self.exchange(endpoint, body.clone(), traceparent.as_deref(), None, *reply_timeout).await
+            };
+            let why = match reply {
+                // The reply is at fault and not the request, whatever the code.
+                Reply::Answered(format, body) => {
+                    let read = format.decode_at_most(&body, max_bytes(endpoint));
+                    return read
+                        .map_err(|error| ApiError::new(ErrorCode::Internal, format!("{endpoint}: reply: {error}")));
+                }
+                Reply::Refused(error) => return Err(error),
+                Reply::Again(error) => error,
             };
             let pause = pauses.next().unwrap_or_default();
             if Instant::now() + pause >= last_sending {
@@ -102,58 +136,61 @@ impl Bus {
         }
     }
 
-    async fn send<R: DeserializeOwned>(&self, endpoint: Endpoint, body: Bytes, options: &RequestOptions) -> Sent<R> {
+    /// Sends a body once: a request, or a bundle of so many.
+    pub(crate) async fn exchange(
+        &self,
+        endpoint: Endpoint,
+        body: Bytes,
+        traceparent: Option<&str>,
+        bundle: Option<usize>,
+        reply_timeout: Duration,
+    ) -> Reply {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, Format::MessagePack.content_type());
-        if let Some(traceparent) = &options.traceparent {
+        if let Some(traceparent) = traceparent {
             headers.insert(TRACEPARENT, one_line(traceparent).as_str());
+        }
+        if let Some(parts) = bundle {
+            headers.insert(BUNDLE, parts.to_string().as_str());
         }
         let subject = self.prefix().subject(&Subject::Endpoint(endpoint));
         let request = Request::new().payload(body).headers(headers).timeout(None);
-        let unavailable = |what: &str| {
-            let service = endpoint.service();
-            ApiError::new(ErrorCode::Unavailable, format!("{endpoint}: {what}; is a {service} running?"))
-        };
+        let unavailable = |what: &str| Reply::unavailable(endpoint, what);
         // The client's own timeout does not cover the time in which a lost connection takes no more requests.
-        match tokio::time::timeout(options.reply_timeout, self.client().send_request(subject, request)).await {
-            Ok(Ok(reply)) => self.read(endpoint, &reply),
+        match tokio::time::timeout(reply_timeout, self.client().send_request(subject, request)).await {
+            Ok(Ok(reply)) => self.read(endpoint, reply),
             Ok(Err(error)) => match error.kind() {
-                RequestErrorKind::NoResponders => Sent::Again(unavailable("nobody answers this subject")),
-                RequestErrorKind::TimedOut | RequestErrorKind::Other => Sent::Again(unavailable(&error.to_string())),
+                RequestErrorKind::NoResponders => unavailable("nobody answers this subject"),
+                RequestErrorKind::TimedOut | RequestErrorKind::Other => unavailable(&error.to_string()),
                 RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded => {
-                    Sent::Refused(ApiError::new(ErrorCode::Internal, format!("{endpoint}: {error}")))
+                    Reply::Refused(ApiError::new(ErrorCode::Internal, format!("{endpoint}: {error}")))
                 }
             },
-            Err(_) => Sent::Again(unavailable(&format!("no reply within {} ms", options.reply_timeout.as_millis()))),
+            Err(_) => Reply::unanswered(endpoint, reply_timeout),
         }
     }
 
-    fn read<R: DeserializeOwned>(&self, endpoint: Endpoint, reply: &Message) -> Sent<R> {
+    fn read(&self, endpoint: Endpoint, reply: Message) -> Reply {
         let headers = reply.headers.as_ref();
         if let Some(epoch) = header(headers, LEADER_EPOCH).and_then(|text| text.parse().ok())
             && !self.observe_epoch(epoch)
         {
             let message = format!("{endpoint}: a deposed leader answered");
-            return Sent::Again(ApiError::new(ErrorCode::Unavailable, message));
+            return Reply::Again(ApiError::new(ErrorCode::Unavailable, message));
         }
         let Ok(format) = Format::from_content_type(header(headers, CONTENT_TYPE)) else {
-            return Sent::Refused(ApiError::new(
+            return Reply::Refused(ApiError::new(
                 ErrorCode::Internal,
                 format!("{endpoint}: unknown format of the reply"),
             ));
         };
         let Some(status) = header(headers, NATS_SERVICE_ERROR_CODE) else {
-            return match format.decode_at_most(&reply.payload, max_bytes(endpoint)) {
-                Ok(body) => Sent::Answered(body),
-                // The reply is at fault and not the request, whatever the code.
-                Err(error) => Sent::Refused(ApiError::new(ErrorCode::Internal, format!("{endpoint}: reply: {error}"))),
-            };
+            return Reply::Answered(format, reply.payload);
         };
-        let error = match format.decode::<ErrorBody>(&reply.payload) {
+        Reply::from_error(match format.decode::<ErrorBody>(&reply.payload) {
             Ok(body) => body.error,
             Err(_) => foreign_error(status, header(headers, NATS_SERVICE_ERROR)),
-        };
-        if error.code == ErrorCode::Unavailable { Sent::Again(error) } else { Sent::Refused(error) }
+        })
     }
 }
 

@@ -5,28 +5,30 @@ use std::time::Instant;
 
 use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE};
 use async_nats::{HeaderMap, Message};
+use bytes::Bytes;
 use futures::FutureExt;
+use futures::future::join_all;
 use laneway_contract::{ApiError, ErrorBody, ErrorCode, Format};
 
 use super::route::Raw;
 use super::{Refusal, Served, Shared};
-use crate::headers::{CONTENT_TYPE, LEADER_EPOCH, TRACEPARENT, header, one_line};
+use crate::bundle;
+use crate::headers::{BUNDLE, CONTENT_TYPE, LEADER_EPOCH, TRACEPARENT, header, one_line};
 
 /// Runs the handler and replies.
 pub(super) async fn answer(shared: &Shared, served: &Served, mut message: Message) {
     let started = Instant::now();
     let headers = message.headers.as_ref();
     let format = Format::from_content_type(header(headers, CONTENT_TYPE));
+    if let (Ok(Format::MessagePack), Some(count)) = (&format, header(headers, BUNDLE)) {
+        let count = count.parse().ok();
+        let body = std::mem::take(&mut message.payload);
+        return answer_bundle(shared, served, &message, body, count).await;
+    }
     let answer = match format.clone() {
         Ok(format) => {
             let traceparent = header(headers, TRACEPARENT).map(ToOwned::to_owned);
-            let raw = Raw { body: std::mem::take(&mut message.payload), format, traceparent };
-            // The call itself is inside too: a handler may panic before it gives its future.
-            let handled = AssertUnwindSafe(async { (served.route.handler)(raw).await }).catch_unwind().await;
-            handled.unwrap_or_else(|_| {
-                tracing::error!(endpoint = %served.route.endpoint, "a handler panicked");
-                Err(Refusal::Error(ApiError::new(ErrorCode::Internal, "a fault of the service, which is in its log")))
-            })
+            handle(served, Raw { body: std::mem::take(&mut message.payload), format, traceparent }).await
         }
         Err(error) => Err(Refusal::Error(error)),
     };
@@ -43,6 +45,40 @@ pub(super) async fn answer(shared: &Shared, served: &Served, mut message: Messag
         Err(Refusal::Silent) => None,
     };
     served.count(started.elapsed(), error.as_ref());
+}
+
+/// Runs the handler of each part of a bundle, all at the same time, and replies once.
+async fn answer_bundle(shared: &Shared, served: &Served, message: &Message, body: Bytes, count: Option<usize>) {
+    let started = Instant::now();
+    let Some(parts) = count.and_then(|count| bundle::read_parts(body, count)) else {
+        let text = format!("not a bundle of at most {} requests: send one request in a message", bundle::MAX_PARTS);
+        return refuse(shared, served, message, ApiError::new(ErrorCode::BadRequest, text)).await;
+    };
+    let raw = |body| Raw { body, format: Format::MessagePack, traceparent: None };
+    let handled = join_all(parts.into_iter().map(|body| handle(served, raw(body)))).await;
+    let mut answers = Vec::with_capacity(handled.len());
+    for answer in handled {
+        let answer = match answer {
+            Ok(body) => Ok(body),
+            Err(Refusal::Error(error)) => Err(error),
+            // One that may not answer any more says nothing to anybody: all of them are asked again.
+            Err(Refusal::Silent) => return,
+        };
+        served.count(started.elapsed(), answer.as_ref().err());
+        answers.push(answer);
+    }
+    let body = bundle::write_answers(answers);
+    reply(shared, message, Format::MessagePack, HeaderMap::new(), body).await;
+}
+
+/// Runs the handler, whatever it does.
+async fn handle(served: &Served, raw: Raw) -> Result<Vec<u8>, Refusal> {
+    // The call itself is inside too: a handler may panic before it gives its future.
+    let handled = AssertUnwindSafe(async { (served.route.handler)(raw).await }).catch_unwind().await;
+    handled.unwrap_or_else(|_| {
+        tracing::error!(endpoint = %served.route.endpoint, "a handler panicked");
+        Err(Refusal::Error(ApiError::new(ErrorCode::Internal, "a fault of the service, which is in its log")))
+    })
 }
 
 /// Replies with an error without running the handler.
