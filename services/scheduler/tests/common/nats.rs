@@ -6,9 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use laneway_bus::Bus;
+use laneway_bus::{Bus, ConnectOptions};
 
 use super::{options, within};
+
+/// The seed and the public half of a key that is in the documentation of NATS.
+const SEED: &str = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY";
+const PUBLIC: &str = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
 
 pub struct Server {
     port: u16,
@@ -28,21 +32,27 @@ impl Server {
     pub fn with_deaf_user() -> Self {
         let mut server = Self::start();
         server.kill();
-        let users = r#"authorization {
-            users = [
-                { user: deaf, password: x, permissions: { publish: { deny: "$JS.ACK.LANEWAY_INTAKE.>" } } }
-                { user: all, password: x }
-            ]
-        }
-        no_auth_user: all
-        "#;
+        let users = format!(
+            "authorization {{ users = [\n\
+             {{ nkey: {PUBLIC}, permissions: {{ publish: {{ deny: \"$JS.ACK.LANEWAY_INTAKE.>\" }} }} }}\n\
+             {{ user: all, password: x }}\n] }}\nno_auth_user: all\n"
+        );
         std::fs::write(server.config(), users).unwrap();
+        std::fs::write(server.seed(), SEED).unwrap();
         server.run();
         server
     }
 
     fn config(&self) -> PathBuf {
         self.folder.path().join("nats.conf")
+    }
+
+    fn seed(&self) -> PathBuf {
+        self.folder.path().join("deaf.nk")
+    }
+
+    fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
     }
 
     pub fn run(&mut self) {
@@ -82,11 +92,12 @@ impl Server {
 
     /// A connection whose acknowledgements of the intake are lost.
     pub async fn deaf_bus(&self, name: &str) -> Bus {
-        within(Bus::connect(options(format!("nats://deaf:x@127.0.0.1:{}", self.port), name))).await.unwrap()
+        let options = ConnectOptions { nkey: Some(self.seed()), ..options(self.url(), name) };
+        within(Bus::connect(options)).await.unwrap()
     }
 
     pub async fn bus(&self, name: &str) -> Bus {
-        within(Bus::connect(options(format!("nats://127.0.0.1:{}", self.port), name))).await.unwrap()
+        within(Bus::connect(options(self.url(), name))).await.unwrap()
     }
 }
 
