@@ -4,6 +4,7 @@
 //! | part | what it is |
 //! |---|---|
 //! | `leader` | the one task that owns state, hints and journal: roles, turns, effects |
+//! | [`fold`] | frames of the journal become the state |
 //! | `desk` | how everything else hands orders to that task and gets answers |
 //! | `waiters` | who waits for the end of which run |
 //! | `lease` | until when replies may leave |
@@ -18,6 +19,7 @@
 mod desk;
 mod edge;
 mod endpoints;
+mod fold;
 mod intake;
 mod leader;
 mod lease;
@@ -31,6 +33,8 @@ use laneway_bus::{Bus, BusError, Service};
 use laneway_contract::{Catalog, Limits, ServiceName};
 use laneway_journal::Fault;
 use laneway_runtime::Shutdown;
+
+pub use fold::fold;
 
 /// What a scheduler needs to know.
 #[derive(Clone, Debug)]
