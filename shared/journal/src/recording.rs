@@ -117,11 +117,8 @@ impl<E: DeserializeOwned, R: Read> RecordingReader<E, R> {
     pub fn open(input: R) -> Result<Self, RecordingError> {
         let chain = Chain::default();
         let mut reader = Self { input, chain, bytes_read: 0, ended: false, buffer: Vec::new(), event: PhantomData };
-        let magic = reader.array().map_err(|error| match error {
-            RecordingError::CutShort { .. } => RecordingError::NoRecording,
-            other => other,
-        })?;
-        if magic != *MAGIC {
+        let magic = reader.array();
+        if matches!(magic, Err(RecordingError::CutShort { .. })) || magic? != *MAGIC {
             return Err(RecordingError::NoRecording);
         }
         let version = u16::from_be_bytes(reader.array()?);
@@ -185,9 +182,9 @@ impl<E: DeserializeOwned, R: Read> RecordingReader<E, R> {
 
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), RecordingError> {
         let number = self.chain.next();
-        self.input.read_exact(bytes).map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof => RecordingError::CutShort { number },
-            _ => RecordingError::Io(error),
+        self.input.read_exact(bytes).map_err(|error| {
+            let is_end = error.kind() == ErrorKind::UnexpectedEof;
+            if is_end { RecordingError::CutShort { number } } else { RecordingError::Io(error) }
         })?;
         self.bytes_read += bytes.len() as u64;
         Ok(())

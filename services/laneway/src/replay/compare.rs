@@ -102,6 +102,8 @@ pub(crate) struct Waits {
 /// How far modelled waits are from recorded ones, run by run, in milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Error {
+    /// Runs that started in both.
+    pub(crate) runs: u64,
     pub(crate) mean_ms: u64,
     pub(crate) p95_ms: u64,
     pub(crate) max_ms: u64,
@@ -195,7 +197,8 @@ pub(crate) fn compare(work: &Workload, frame: u64, as_it_was: &Modelled, policy:
         off.extend(run.wait_ms.zip(*modelled).map(|(recorded, modelled)| recorded.abs_diff(modelled)));
     }
     off.sort_unstable();
-    let error = Error { mean_ms: mean(&off), p95_ms: rank(&off, 95), max_ms: off.last().copied().unwrap_or(0) };
+    let (runs, max_ms) = (off.len() as u64, off.last().copied().unwrap_or(0));
+    let error = Error { runs, mean_ms: mean(&off), p95_ms: rank(&off, 95), max_ms };
     let mut by_key: Vec<(&str, Gathered)> = by_key.into_iter().collect();
     by_key.sort_by(|(a, one), (b, other)| other.total_recorded().cmp(&one.total_recorded()).then(a.cmp(b)));
     let more_keys = by_key.len().saturating_sub(keys);

@@ -119,7 +119,7 @@ impl Model<'_> {
         // A due time that has brought nothing is looked at again a millisecond later.
         let due = due.map(|at| if self.idle_at == Some(self.now) { at.max(self.now.plus_millis(1)) } else { at });
         let due = due.map(|at| self.awake(at.max(self.now), LAST).0);
-        let at = [input.map(|(at, order)| (at, order)), step.map(|((at, order, _), _)| (at, order))];
+        let at = [input, step.map(|((at, order, _), _)| (at, order))];
         let first = at.into_iter().flatten().chain(due.map(|at| (at, LAST))).min()?;
         if input.is_some_and(|input| input == first) {
             return Some(Next::Input);
@@ -157,9 +157,9 @@ impl Model<'_> {
 
     fn input(&mut self, asked: &Asked) {
         match asked {
-            Asked::Facts(events) => self.facts(events.clone()),
+            // Those of the policy hold all the time.
             Asked::Limits(_) if self.policy.is_some_and(|policy| policy.limits.is_some()) => {}
-            Asked::Limits(events) => self.facts(events.clone()),
+            Asked::Facts(events) | Asked::Limits(events) => self.facts(events.clone()),
             Asked::Submit(submit) => {
                 let mut submit = submit.clone();
                 if let Some(policy) = self.policy {
@@ -262,7 +262,8 @@ impl Model<'_> {
             Some(Dispatch::Claimed { after_ms, order, .. }) => (*after_ms, *order),
             // It returns to its queue by itself.
             Some(Dispatch::Ignored) => return,
-            Some(Dispatch::Open) | None => (self.work.typical.claim_ms(), LAST),
+            Some(Dispatch::Open { unclaimed_ms }) => (self.work.typical.claim_ms().max(*unclaimed_ms), LAST),
+            None => (self.work.typical.claim_ms(), LAST),
         };
         self.schedule(after_ms, order, Step::Claim { run_id, dispatch_no });
     }

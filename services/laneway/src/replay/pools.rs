@@ -37,7 +37,7 @@ impl Pool {
 /// All pools.
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
-    pools: BTreeMap<PoolId, Pool>,
+    known: BTreeMap<PoolId, Pool>,
     holding: HashMap<RunId, PoolId>,
     hints: Hints,
 }
@@ -48,7 +48,7 @@ impl Pools {
     pub(crate) fn observe(&mut self, event: &Event) {
         match event {
             Event::RunDispatched { run_id, pool, model_id, .. } => {
-                let known = self.pools.entry(pool.clone()).or_default();
+                let known = self.known.entry(pool.clone()).or_default();
                 known.held += 1;
                 known.most_held = known.most_held.max(known.held);
                 if known.models.insert(model_id.clone()) {
@@ -66,7 +66,7 @@ impl Pools {
     }
 
     fn gives_back(&mut self, run: RunId) {
-        if let Some(pool) = self.holding.remove(&run).and_then(|pool| self.pools.get_mut(&pool)) {
+        if let Some(pool) = self.holding.remove(&run).and_then(|pool| self.known.get_mut(&pool)) {
             pool.held -= 1;
         }
     }
@@ -75,7 +75,7 @@ impl Pools {
     /// dispatched by the state alone waits for a worker.
     pub(crate) fn look(&mut self, state: &State, at: Timestamp) {
         if let [Event::RunDispatched { pool, .. }] = state.schedule(&self.hints, at).as_slice()
-            && let Some(pool) = self.pools.get_mut(pool)
+            && let Some(pool) = self.known.get_mut(pool)
         {
             pool.full_at = pool.full_at.max(Some(pool.held));
         }
@@ -83,7 +83,7 @@ impl Pools {
 
     /// What is known of them so far.
     pub(crate) fn known(&self) -> BTreeMap<PoolId, Pool> {
-        let known = self.pools.iter().map(|(id, pool)| {
+        let known = self.known.iter().map(|(id, pool)| {
             let seen_full = pool.full_at == Some(pool.most_held);
             (id.clone(), Pool { seen_full, ..pool.clone() })
         });

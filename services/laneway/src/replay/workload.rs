@@ -95,11 +95,11 @@ pub(crate) struct RecordedRun {
 #[derive(Debug)]
 pub(crate) enum Dispatch {
     /// A worker took it.
-    Claimed { after_ms: u64, order: Order, attempt: Attempt },
+    Claimed { after_ms: u64, order: Order, attempt: Box<Attempt> },
     /// Nobody took it in time.
     Ignored,
-    /// It ended before anybody could take it, or is the last thing that is known.
-    Open,
+    /// Nobody had taken it after this long, when something else ended it, or the journal did.
+    Open { unclaimed_ms: u64 },
 }
 
 /// An attempt, from its claim on.
@@ -154,7 +154,7 @@ const UNKNOWN_ATTEMPT_MS: u64 = 1_000;
 
 impl Typical {
     fn of(runs: &[RecordedRun]) -> Self {
-        let mut claims = Vec::new();
+        let (mut claims, mut all_took, mut all_tokens) = (Vec::new(), Vec::new(), Vec::new());
         let mut by_model: BTreeMap<ModelId, (Vec<u64>, Vec<u64>)> = BTreeMap::new();
         for run in runs {
             for dispatch in &run.dispatches {
@@ -164,12 +164,12 @@ impl Typical {
                     let (took, tokens) = by_model.entry(run.model_id.clone()).or_default();
                     took.push(*after_ms);
                     tokens.push(outcome.usage.total());
+                    all_took.push(*after_ms);
+                    all_tokens.push(outcome.usage.total());
                 }
             }
         }
-        let every = |pick: fn(&(Vec<u64>, Vec<u64>)) -> &Vec<u64>| by_model.values().flat_map(pick).copied().collect();
-        let took = median(every(|(took, _)| took)).unwrap_or(UNKNOWN_ATTEMPT_MS);
-        let all = (took, median(every(|(_, tokens)| tokens)).unwrap_or(0));
+        let all = (median(all_took).unwrap_or(UNKNOWN_ATTEMPT_MS), median(all_tokens).unwrap_or(0));
         let of_model = |(took, tokens)| (median(took).unwrap_or(all.0), median(tokens).unwrap_or(all.1));
         let by_model = by_model.into_iter().map(|(model, values)| (model, of_model(values))).collect();
         Self { claim_ms: median(claims).unwrap_or(0), by_model, all }

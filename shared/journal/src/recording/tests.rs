@@ -27,7 +27,9 @@ fn frames() -> Vec<Bytes> {
 
 fn recorded(frames: &[Bytes]) -> Vec<u8> {
     let mut writer = RecordingWriter::begin(Vec::new()).unwrap();
-    frames.iter().for_each(|frame| writer.put(frame).unwrap());
+    for frame in frames {
+        writer.put(frame).unwrap();
+    }
     assert_eq!(writer.frames(), frames.len() as u64);
     writer.finish().unwrap()
 }

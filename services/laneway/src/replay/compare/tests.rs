@@ -43,7 +43,7 @@ fn only_runs_that_started_in_all_three_are_compared() {
     let as_it_was = modelled(&[Some(12), Some(30), Some(7), Some(490)]);
     let policy = modelled(&[Some(1), None, Some(3), Some(900)]);
     let comparison = compare(&work, 9, &as_it_was, &policy, 1);
-    assert_eq!(comparison.error, Error { mean_ms: 4, p95_ms: 10, max_ms: 10 });
+    assert_eq!(comparison.error, Error { runs: 3, mean_ms: 4, p95_ms: 10, max_ms: 10 });
     let [lane, other] = comparison.lanes.as_slice() else { unreachable!() };
     let (first, second) = (Lane::Primary, Lane::Background);
     assert_eq!((lane.name, lane.submitted, lane.compared), (first, 3, 1));

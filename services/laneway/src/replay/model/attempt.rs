@@ -32,7 +32,7 @@ impl Model<'_> {
     fn attempt(&self, run_id: RunId, nth: usize) -> Option<&Attempt> {
         match self.recorded(run_id)?.dispatches.get(nth)? {
             Dispatch::Claimed { attempt, .. } => Some(attempt),
-            Dispatch::Ignored | Dispatch::Open => None,
+            Dispatch::Ignored | Dispatch::Open { .. } => None,
         }
     }
 
@@ -128,18 +128,22 @@ impl Model<'_> {
         }
         plan.ends_at = None;
         let recorded = nth.and_then(|nth| self.attempt(run_id, nth)).map(|attempt| &attempt.end);
-        let (messages, mut outcome) = match recorded {
-            Some(AttemptEnd::Finished { messages, outcome, .. }) => (messages.clone(), outcome.clone()),
-            Some(AttemptEnd::Stopped { messages, outcome, .. }) => {
-                // Nobody stopped this one: it comes to an end.
-                let result = AttemptResult::Completed { finish: Finish::Stop };
+        let whole = AttemptResult::Completed { finish: Finish::Stop };
+        let told = stopped.map(|stop| AttemptResult::Stopped { stop });
+        let (messages, outcome) = match recorded {
+            Some(AttemptEnd::Finished { messages, outcome, .. }) => {
+                let result = told.unwrap_or_else(|| outcome.result.clone());
                 (messages.clone(), Outcome { result, ..outcome.clone() })
             }
-            Some(AttemptEnd::Open { .. } | AttemptEnd::Lost { .. }) | None => (Vec::new(), self.typical(run_id)),
+            Some(AttemptEnd::Stopped { messages, outcome, .. }) => {
+                // One that nobody stops comes to an end.
+                let result = if told.is_some() { outcome.result.clone() } else { whole };
+                (messages.clone(), Outcome { result, ..outcome.clone() })
+            }
+            Some(AttemptEnd::Open { .. } | AttemptEnd::Lost { .. }) | None => {
+                (Vec::new(), Outcome { result: told.unwrap_or(whole), ..self.typical(run_id) })
+            }
         };
-        if let Some(stop) = stopped {
-            outcome.result = AttemptResult::Stopped { stop };
-        }
         self.report(run_id, epoch, messages, Some(outcome));
     }
 

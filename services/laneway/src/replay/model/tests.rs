@@ -41,14 +41,14 @@ fn policy(limits: Option<Limits>, rules: &str) -> Policy {
 
 const LANES: [Lane; 4] = [Lane::Primary, Lane::Subagent, Lane::Background, Lane::Validation];
 
-/// Far more runs than may execute at a time, of four lanes, three keys and twelve sessions.
+/// Far more runs than may execute at a time, of four lanes, three keys and 24 sessions.
 fn crowd(global: u32, slots: u32) -> Yesterday {
     let mut world = Yesterday::new(&limits(global), slots);
     let packets = ["red", "green", "blue"];
-    let sessions: Vec<_> = (0..12).map(|n| world.session("echo/a", Some(packets[n % 3]))).collect();
+    let sessions: Vec<_> = (0..24).map(|n| world.session("echo/a", Some(packets[n % 3]))).collect();
     for n in 0..240_usize {
         let takes = Fate::Completes(180 + (n as u64 * 37) % 400);
-        world.submit(10 + 11 * n as i64, sessions[(n * 5) % 12], &[takes], |submit| {
+        world.submit(10 + 11 * n as i64, sessions[(n * 5) % 24], &[takes], |submit| {
             submit.lane = LANES[(n / 3) % 4];
             submit.priority = 40 + (n as u32 * 7) % 20;
         });

@@ -1,5 +1,5 @@
 //! A journal folded up to a time, and what is shown of it.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::wildcard_enum_match_arm, reason = "tests")]
 
 use laneway_contract::{Actor, LimitName, Limits};
 use laneway_engine::{Command, LimitsChange, SetBudget, SetLimits};

@@ -1,6 +1,8 @@
 //! What a policy file may say.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use laneway_contract::Lane::{Background, Primary, Subagent, Validation};
+
 use super::*;
 use crate::replay::testing::submit_of;
 
@@ -34,7 +36,6 @@ fn the_first_rule_that_matches_decides() {
         policy.change(&mut submit);
         (submit.lane, submit.priority)
     };
-    use Lane::{Background, Primary, Subagent, Validation};
     assert_eq!(changed(Background, "nightly", "echo/a", None), (Subagent, 20));
     assert_eq!(changed(Background, "nightly/b", "echo/a", None), (Subagent, 20));
     assert_eq!(changed(Background, "nightly/b", "other/a", None), (Background, 0));

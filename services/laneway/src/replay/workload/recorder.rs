@@ -58,13 +58,15 @@ impl Recorder {
 
     /// The workload up to here.
     pub(crate) fn finish(mut self) -> Workload {
-        let ended = self.work.ended;
-        for (id, live) in &self.live {
-            let Some(run) = self.work.index.get(id).and_then(|index| self.work.runs.get_mut(*index)) else { continue };
+        self.at = self.work.ended;
+        for id in self.live.keys().copied().collect::<Vec<_>>() {
+            self.leave_open(id);
+            let at = self.at;
+            let Some((live, run)) = self.of(id) else { continue };
             if let (Stage::Running { since }, Some(Dispatch::Claimed { attempt, .. })) =
                 (live.stage, run.dispatches.last_mut())
             {
-                attempt.end = AttemptEnd::Open { ran_ms: ended.millis_since(since) };
+                attempt.end = AttemptEnd::Open { ran_ms: at.millis_since(since) };
             }
         }
         self.work.typical = Typical::of(&self.work.runs);
@@ -95,14 +97,18 @@ impl Recorder {
         let Turn { facts, limits, asked, .. } = std::mem::take(&mut self.turn);
         // A pool was there before it was dispatched to, a session before its run.
         let (pools, others): (Vec<_>, Vec<_>) = asked.into_iter().partition(|asked| matches!(asked, Asked::Pool(_)));
-        pools.into_iter().for_each(|pool| self.push(pool));
+        for pool in pools {
+            self.push(pool);
+        }
         if !limits.is_empty() {
             self.push(Asked::Limits(limits));
         }
         if !facts.is_empty() {
             self.push(Asked::Facts(facts));
         }
-        others.into_iter().for_each(|other| self.push(other));
+        for other in others {
+            self.push(other);
+        }
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "what is not named here follows from what is")]
@@ -208,7 +214,7 @@ impl Recorder {
         let Some((live, run)) = self.of(id) else { return };
         live.stage = Stage::Dispatched { since: at };
         run.wait_ms.get_or_insert(wait_ms);
-        run.dispatches.push(Dispatch::Open);
+        run.dispatches.push(Dispatch::Open { unclaimed_ms: 0 });
     }
 
     fn claimed(&mut self, id: RunId) {
@@ -217,7 +223,7 @@ impl Recorder {
         let Stage::Dispatched { since } = live.stage else { return };
         live.stage = Stage::Running { since: at };
         live.stop = None;
-        let attempt = Attempt { parts: Vec::new(), end: AttemptEnd::Open { ran_ms: 0 } };
+        let attempt = Box::new(Attempt { parts: Vec::new(), end: AttemptEnd::Open { ran_ms: 0 } });
         if let Some(last) = run.dispatches.last_mut() {
             *last = Dispatch::Claimed { after_ms: at.millis_since(since), order, attempt };
         }
@@ -225,16 +231,17 @@ impl Recorder {
 
     /// Back in the queue: nobody claimed it, its worker handed it back, or a wait is over.
     fn returned(&mut self, id: RunId, session: SessionId) {
-        let paused = self.turn.paused.contains(&session);
+        let (at, paused) = (self.at, self.turn.paused.contains(&session));
         let Some((live, run)) = self.of(id) else { return };
         match live.stage {
-            Stage::Dispatched { .. } => {
+            Stage::Dispatched { since } => {
                 live.stage = Stage::Waiting;
-                if let Some(last) = run.dispatches.last_mut().filter(|_| !paused) {
-                    *last = Dispatch::Ignored;
+                if let Some(last) = run.dispatches.last_mut() {
+                    let unclaimed_ms = at.millis_since(since);
+                    *last = if paused { Dispatch::Open { unclaimed_ms } } else { Dispatch::Ignored };
                 }
             }
-            Stage::Running { .. } => self.concluded(id, |live| live.handed_back()),
+            Stage::Running { .. } => self.concluded(id, Live::handed_back),
             Stage::Waiting => {}
         }
     }
@@ -311,6 +318,7 @@ impl Recorder {
     fn settled(&mut self, record: &RunRecord) {
         let id = record.run_id;
         let executed = self.live.get(&id).is_some_and(|live| matches!(live.stage, Stage::Running { .. }));
+        self.leave_open(id);
         if executed {
             self.concluded(id, |live| live.settled(record));
         } else if matches!(record.status.state, JobState::Completed | JobState::CompletedWithIssues) {
@@ -327,6 +335,15 @@ impl Recorder {
         }
     }
 
+    /// A dispatch that nobody has taken ends with its run, or with the journal.
+    fn leave_open(&mut self, id: RunId) {
+        let at = self.at;
+        let Some((live, run)) = self.of(id) else { return };
+        if let (Stage::Dispatched { since }, Some(last)) = (live.stage, run.dispatches.last_mut()) {
+            *last = Dispatch::Open { unclaimed_ms: at.millis_since(since) };
+        }
+    }
+
     /// A complete answer after the lease had ended: the attempt took until then.
     fn answered_late(&mut self, record: &RunRecord) {
         let (at, order) = (self.at, self.order);
@@ -336,7 +353,7 @@ impl Recorder {
         let outcome = live.settled(record);
         let claimed = run.dispatches.iter_mut().rev().find_map(|dispatch| match dispatch {
             Dispatch::Claimed { attempt, .. } => Some(attempt),
-            Dispatch::Ignored | Dispatch::Open => None,
+            Dispatch::Ignored | Dispatch::Open { .. } => None,
         });
         if let Some(attempt) = claimed {
             attempt.end = AttemptEnd::Finished { after_ms: at.millis_since(since), order, messages, outcome };
