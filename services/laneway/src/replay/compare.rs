@@ -9,7 +9,7 @@ use super::model::Modelled;
 use super::pools::Pool;
 use super::workload::Workload;
 
-/// Intervals into which the time of the record is divided.
+/// Intervals into which the time from the first submit to the last is divided.
 pub(crate) const INTERVALS: usize = 60;
 
 /// What is compared, in the order of the lines.
@@ -46,6 +46,8 @@ pub(crate) struct Comparison {
     pub(crate) began: Timestamp,
     /// To the last.
     pub(crate) ended: Timestamp,
+    /// The first submit and the last, where there were any.
+    pub(crate) submits: Option<(Timestamp, Timestamp)>,
     /// The last frame of which something was taken.
     pub(crate) frame: u64,
     /// Runs that were submitted.
@@ -184,13 +186,16 @@ fn rank(sorted: &[u64], percent: usize) -> u64 {
 
 /// Compares the waits of a workload with those of the model without and with a policy.
 pub(crate) fn compare(work: &Workload, frame: u64, as_it_was: &Modelled, policy: &Modelled, keys: usize) -> Comparison {
-    let span = work.ended.millis_since(work.began) + 1;
+    let submitted_at = || work.runs.iter().map(|run| run.submitted_at);
+    let submits = submitted_at().min().zip(submitted_at().max());
+    let (first, last) = submits.unwrap_or_default();
+    let span = last.millis_since(first) + 1;
     let mut lanes: BTreeMap<Lane, Gathered> = BTreeMap::new();
     let mut by_key: BTreeMap<&str, Gathered> = BTreeMap::new();
     let mut off = Vec::new();
     for (run, (modelled, other)) in work.runs.iter().zip(as_it_was.waits.iter().zip(&policy.waits)) {
         let waits = [run.wait_ms, *modelled, *other];
-        let since = run.submitted_at.millis_since(work.began).min(span - 1);
+        let since = run.submitted_at.millis_since(first);
         let interval = (u128::from(since) * INTERVALS as u128 / u128::from(span)) as usize;
         lanes.entry(run.lane).or_default().add(waits, interval);
         by_key.entry(run.fairness_key.as_str()).or_default().add(waits, interval);
@@ -207,6 +212,7 @@ pub(crate) fn compare(work: &Workload, frame: u64, as_it_was: &Modelled, policy:
         kind: "model",
         began: work.began,
         ended: work.ended,
+        submits,
         frame,
         submitted: work.runs.len() as u64,
         changed: policy.changed,

@@ -8,7 +8,7 @@ use super::compare::{Column, Comparison, Curve, Group, INTERVALS};
 use crate::output::span;
 
 const WIDTH: f64 = 960.0;
-const HEAD: f64 = 92.0;
+const HEAD: f64 = 106.0;
 const PANEL: f64 = 190.0;
 const PLOT: Plot = Plot { left: 96.0, right: 24.0, top: 34.0, height: 112.0 };
 const PAPER: &str = "#0d1117";
@@ -61,6 +61,10 @@ pub(crate) fn picture(comparison: &Comparison, policy: &str) -> String {
     let subtitle =
         format!("a model of what was recorded from {began} to {ended}: arrivals, durations and workers as they were");
     text(&mut svg, (24.0, 50.0), &subtitle, FAINT, "");
+    if let Some((first, _)) = comparison.submits {
+        let axes = format!("mean wait, by the time of the submit after {first}");
+        text(&mut svg, (24.0, 94.0), &axes, FAINT, "");
+    }
     legend(&mut svg);
     for (nth, group) in comparison.lanes.iter().enumerate() {
         panel(&mut svg, comparison, group, HEAD + PANEL * nth as f64);
@@ -95,7 +99,6 @@ fn panel(svg: &mut String, comparison: &Comparison, group: &Group<Lane>, top: f6
         text(svg, (PLOT.left - 8.0, y + 4.0), &span(value), FAINT, "text-anchor=\"end\"");
         value += step;
     }
-    text(svg, (24.0, top - 4.0), "mean wait", FAINT, "font-size=\"10\"");
     times(svg, comparison, top + PLOT.height);
     for (column, curve) in Column::ALL.into_iter().zip(curves) {
         draw(svg, curve, column, top, scale);
@@ -113,8 +116,9 @@ fn step_of(most: u64) -> u64 {
     STEPS.into_iter().find(|step| *step >= wanted).unwrap_or_else(|| wanted.div_ceil(86_400_000) * 86_400_000)
 }
 
+/// When the runs were submitted, counted from the first.
 fn times(svg: &mut String, comparison: &Comparison, y: f64) {
-    let took = comparison.ended.millis_since(comparison.began);
+    let took = comparison.submits.map_or(0, |(first, last)| last.millis_since(first));
     for quarter in 0..=4_u64 {
         let x = PLOT.left + PLOT.width() * quarter as f64 / 4.0;
         let anchor = match quarter {
@@ -122,11 +126,7 @@ fn times(svg: &mut String, comparison: &Comparison, y: f64) {
             4 => "text-anchor=\"end\"",
             _ => "text-anchor=\"middle\"",
         };
-        let label = if quarter == 0 {
-            format!("submitted {}", comparison.began)
-        } else {
-            format!("+ {}", span((u128::from(took) * u128::from(quarter) / 4) as u64))
-        };
+        let label = format!("+ {}", span((u128::from(took) * u128::from(quarter) / 4) as u64));
         text(svg, (x, y + 17.0), &label, FAINT, anchor);
     }
 }
@@ -139,33 +139,21 @@ fn y_of(top: f64, value: u64, scale: u64) -> f64 {
     top + PLOT.height * (1.0 - value as f64 / scale as f64)
 }
 
-/// A line through the intervals that have runs; it is broken where an interval has none, and a point where one stands alone.
+/// A line through the intervals that have runs, or a point where only one has.
 fn draw(svg: &mut String, curve: &Curve, column: Column, top: f64, scale: u64) {
-    let mut points: Vec<(f64, f64)> = Vec::new();
-    for interval in 0..=curve.len() {
-        if let Some(Some(value)) = curve.get(interval) {
-            points.push((x_of(interval), y_of(top, *value, scale)));
-            continue;
+    let place = |(interval, mean): (usize, &Option<u64>)| Some((x_of(interval), y_of(top, (*mean)?, scale)));
+    let points: Vec<(f64, f64)> = curve.iter().enumerate().filter_map(place).collect();
+    let (stroke, dashes) = (colour(column), dashes(column));
+    match points.as_slice() {
+        [] => {}
+        [(x, y)] => {
+            let radius = if column == Column::Recorded { 3.5 } else { 2.2 };
+            put(svg, format_args!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\" fill=\"{stroke}\"/>"));
         }
-        match std::mem::take(&mut points).as_slice() {
-            [] => {}
-            [(x, y)] => {
-                let radius = if column == Column::Recorded { 3.5 } else { 2.2 };
-                let fill = colour(column);
-                put(svg, format_args!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\" fill=\"{fill}\"/>"));
-            }
-            many => {
-                let path: Vec<_> = many.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-                put(
-                    svg,
-                    format_args!(
-                        "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-linejoin=\"round\"{}/>",
-                        path.join(" "),
-                        colour(column),
-                        dashes(column)
-                    ),
-                );
-            }
+        many => {
+            let path: Vec<_> = many.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+            let (path, shape) = (path.join(" "), "fill=\"none\" stroke-linejoin=\"round\"");
+            put(svg, format_args!("<polyline points=\"{path}\" {shape} stroke=\"{stroke}\"{dashes}/>"));
         }
     }
 }
