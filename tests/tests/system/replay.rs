@@ -27,10 +27,9 @@ fn value(output: &Output) -> Value {
 async fn traffic(stack: &Stack) -> usize {
     let mut runs = Vec::new();
     for n in 0..12 {
-        let run = json!({
-            "model_id": "echo/delay=60,tokens=4", "input": format!("{n}"), "lane": ["PRIMARY", "BACKGROUND"][n % 2],
-            "fairness_key": ["red", "blue"][n / 2 % 2],
-        });
+        let (lane, key) = (["PRIMARY", "BACKGROUND"][n % 2], ["red", "blue"][n / 2 % 2]);
+        let model_id = "echo/delay=60,tokens=4";
+        let run = json!({"model_id": model_id, "input": format!("{n}"), "lane": lane, "fairness_key": key});
         runs.push(stack.must(Endpoint::RunsSubmit, run).await["run"]["run_id"].as_str().unwrap().to_owned());
     }
     let fails = json!({"model_id": "echo/fail=9", "input": "x", "max_retries": 0, "lane": "VALIDATION"});
