@@ -9,6 +9,7 @@ use laneway_runtime::config::ConfigError;
 use laneway_runtime::telemetry::TelemetryError;
 
 use crate::nats_child::NatsChildError;
+use crate::replay::ReplayError;
 
 /// The table of exit codes, as `--help` shows it.
 pub const EXIT_CODES: &str = "\
@@ -20,6 +21,7 @@ Exit codes:
   4    the run failed, was cancelled, or has not ended in the given time
   5    a check found something wrong (doctor, events verify, provision)
   6    a fault on this machine: files, nats-server, or a service that stopped
+  7    a journal or recording that is not whole; the frame is on stderr (replay)
   130  interrupted";
 
 /// The exit code of a command.
@@ -39,6 +41,8 @@ pub enum Exit {
     CheckFailed,
     /// A fault on this machine.
     Fault,
+    /// A journal or recording is not whole.
+    JournalFault,
     /// Interrupted by a signal.
     Interrupted,
 }
@@ -55,6 +59,7 @@ impl Exit {
             Self::RunNotCompleted => 4,
             Self::CheckFailed => 5,
             Self::Fault => 6,
+            Self::JournalFault => 7,
             Self::Interrupted => 130,
         }
     }
@@ -103,6 +108,9 @@ pub enum CliError {
     /// The own nats-server did not start or ended.
     #[error("{0}")]
     NatsChild(#[from] NatsChildError),
+    /// A journal cannot be replayed.
+    #[error("{0}")]
+    Replay(#[from] ReplayError),
     /// What the demonstration needs is missing or did not work.
     #[error("{0}")]
     Demo(String),
@@ -128,6 +136,7 @@ impl CliError {
             Self::Refused(_) => Exit::Refused,
             Self::Usage(_) | Self::Config(_) | Self::Telemetry(_) => Exit::Usage,
             Self::Bus(_) | Self::NoNats { .. } | Self::Stream { .. } => Exit::Unavailable,
+            Self::Replay(_) => Exit::JournalFault,
             // A reader such as `head` that has seen enough is no fault.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
             Self::NatsChild(_) | Self::Demo(_) | Self::File { .. } | Self::Output(_) => Exit::Fault,

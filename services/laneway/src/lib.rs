@@ -6,6 +6,7 @@
 //! | [`client`] | a small typed client of the services |
 //! | [`follow`] | reading a token stream |
 //! | [`demo`] | the main job in front of the user |
+//! | `replay` | a journal folded again, and decided again under other limits |
 //! | `services` | the services of this process |
 //! | `ready` | whether a service does its work, seen from outside |
 //! | [`nats_child`] | a nats-server of our own |
@@ -23,4 +24,5 @@ pub mod output;
 pub mod top;
 
 mod ready;
+mod replay;
 mod services;

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `leader` | the one task that owns state, hints and journal: what comes in, what goes out |
 //! | `leader::core` | what it does, without I/O: roles, turns, effects |
+//! | [`fold`] | frames of the journal become the state |
 //! | `desk` | how everything else hands orders to that task and gets answers |
 //! | `waiters` | who waits for the end of which run |
 //! | `lease` | until when replies may leave |
@@ -21,6 +22,7 @@ mod advisories;
 mod desk;
 mod edge;
 mod endpoints;
+mod fold;
 mod intake;
 mod leader;
 mod lease;
@@ -34,6 +36,8 @@ use laneway_bus::{Bus, BusError, Service};
 use laneway_contract::{Catalog, Limits, ServiceName};
 use laneway_journal::Fault;
 use laneway_runtime::Shutdown;
+
+pub use fold::fold;
 
 /// What a scheduler needs to know.
 #[derive(Clone, Debug)]

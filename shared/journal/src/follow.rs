@@ -34,11 +34,22 @@ impl<E: DeserializeOwned> Follower<E> {
     ///
     /// After a fault the view must stop: its position is no longer one of this journal.
     pub async fn next_batch(&mut self, max: usize) -> Result<Vec<Committed<E>>, Fault> {
+        self.batch(max, |committed, _| committed).await
+    }
+
+    /// As [`Follower::next_batch`], each frame with its bytes as they are stored.
+    pub async fn next_stored(&mut self, max: usize) -> Result<Vec<(Committed<E>, Bytes)>, Fault> {
+        self.batch(max, |committed, bytes| (committed, bytes)).await
+    }
+
+    async fn batch<T>(&mut self, max: usize, keep: impl Fn(Committed<E>, Bytes) -> T) -> Result<Vec<T>, Fault> {
         let mut batch = Vec::new();
         while batch.is_empty() {
             match self.tail.next(self.chain.position).await? {
                 Arrival::Begun(own) => self.resume(own)?,
-                Arrival::Frame(number, bytes) => batch.extend(self.accept(number, &bytes)?),
+                Arrival::Frame(number, bytes) => {
+                    batch.extend(self.accept(number, &bytes)?.map(|committed| keep(committed, bytes)));
+                }
             }
         }
         while batch.len() < max
@@ -49,7 +60,7 @@ impl<E: DeserializeOwned> Follower<E> {
                 self.tail = Tail::new(self.store.clone(), self.chain.position);
                 break;
             };
-            batch.extend(committed);
+            batch.extend(committed.map(|committed| keep(committed, bytes)));
         }
         Ok(batch)
     }

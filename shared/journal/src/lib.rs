@@ -13,6 +13,7 @@
 //! | [`driver`] | the protocol on a real server, for the scheduler |
 //! | [`follow`] | reading the journal from a stored position, for the views |
 //! | `testing` | what simulations are made of, with the feature `testing` |
+//! | [`recording`] | a journal in a file |
 
 pub mod chain;
 pub mod clock;
@@ -21,6 +22,7 @@ pub mod driver;
 pub mod follow;
 pub mod frame;
 pub mod node;
+pub mod recording;
 
 mod check;
 mod fence;
@@ -37,6 +39,7 @@ pub use driver::{Journal, JournalConfig, Progress};
 pub use follow::Follower;
 pub use frame::{Body, Committed, Frame, FrameHash, Position, Turn};
 pub use node::{NotLeading, Released};
+pub use recording::{RecordingError, RecordingReader, RecordingWriter};
 
 #[cfg(test)]
 mod sim;

@@ -51,7 +51,7 @@ fn each_library_has_its_owners() {
         ("hyper-util", &[]),
         ("ureq", &[]),
         ("laneway-providers", &["laneway-worker"][..]),
-        ("laneway-engine", &["laneway-scheduler", "laneway-tests"]),
+        ("laneway-engine", &["laneway", "laneway-scheduler", "laneway-tests"]),
     ] {
         assert_eq!(users(&graph, library), owners, "{library}");
     }

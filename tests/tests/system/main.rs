@@ -29,4 +29,5 @@ mod privacy;
 mod queueing;
 mod rates;
 mod recovery;
+mod replay;
 mod telemetry;

@@ -11,6 +11,7 @@ mod events;
 mod intake;
 mod limits;
 mod provision;
+mod replay;
 mod request;
 mod run;
 mod schedule;
@@ -123,6 +124,8 @@ pub enum Command {
     Doctor(doctor::DoctorArgs),
     /// Shows or makes every stream and consumer.
     Provision(provision::ProvisionArgs),
+    /// Folds a recorded journal and shows the state, or models what other limits would have done with it.
+    Replay(replay::ReplayArgs),
     /// Does the main job in front of you, from nothing, and cleans up.
     Demo(demo::DemoArgs),
     /// Writes the completions of a shell, as `laneway completions bash > /etc/bash_completion.d/laneway`.
@@ -152,6 +155,7 @@ impl Cli {
             Command::Decode => decode::run(&context),
             Command::Doctor(args) => doctor::run(&context, &args).await,
             Command::Provision(args) => provision::run(&context, &args).await,
+            Command::Replay(args) => Box::pin(replay::run(&context, &args)).await,
             Command::Demo(args) => Box::pin(demo::run(&context, &args)).await,
             Command::Completions(args) => completions::run(&args),
         }
@@ -175,6 +179,7 @@ impl Command {
             | Self::Decode
             | Self::Doctor(_)
             | Self::Provision(_)
+            | Self::Replay(_)
             | Self::Demo(_)
             | Self::Completions(_) => Overlay::default(),
         }
@@ -197,6 +202,7 @@ impl Command {
             | Self::Decode
             | Self::Doctor(_)
             | Self::Provision(_)
+            | Self::Replay(_)
             | Self::Completions(_) => ("cli", false),
         };
         // A person who asks for one thing sees only what goes wrong, unless another level was chosen.

@@ -79,6 +79,9 @@ fn every_verb_is_taken() {
         "doctor --ready scheduler --here",
         "provision --print --pool gpu",
         "provision --apply",
+        "replay --from nats --save yesterday.journal",
+        "replay --from yesterday.journal --until 2026-01-31T12:00:00Z --json",
+        "replay --from yesterday.journal --policy p.toml --slots 16 --keys 20 --svg waits.svg",
         "completions zsh",
         "demo --echo",
     ] {
@@ -143,6 +146,11 @@ fn what_makes_no_sense_is_refused() {
         "doctor --here",
         "provision",
         "provision --print --apply",
+        "replay",
+        "replay --from j --until yesterday",
+        "replay --from j --svg waits.svg",
+        "replay --from j --slots 4",
+        "replay --from j --policy p.toml --slots 0",
         "up --tls-cert c",
         "up --log xml",
     ] {

@@ -14,6 +14,7 @@ fn each_error_has_its_documented_code() {
         (CliError::Usage("x".into()), 2),
         (CliError::NoNats { url: "nats://x".into(), seconds: 1 }, 3),
         (CliError::Demo("x".into()), 6),
+        (CliError::Replay(ReplayError::Diverged { number: 3 }), 7),
         (CliError::Output(io::ErrorKind::BrokenPipe.into()), 0),
         (CliError::Output(io::ErrorKind::StorageFull.into()), 6),
     ];
@@ -32,6 +33,7 @@ fn the_help_names_every_code() {
         Exit::RunNotCompleted,
         Exit::CheckFailed,
         Exit::Fault,
+        Exit::JournalFault,
         Exit::Interrupted,
     ];
     for exit in all {
