@@ -20,7 +20,7 @@ impl<J: Log> Core<J> {
 }
 
 /// Folds a frame. False when its leader's digest is not that of this fold.
-fn fold(state: &mut State, committed: &Committed<Event>) -> bool {
+pub(crate) fn fold(state: &mut State, committed: &Committed<Event>) -> bool {
     match &committed.frame.body {
         // Nobody could write since the frame before, so nothing came back into a bucket.
         Body::Started { .. } => state.stood_still(committed.gap_ms),
