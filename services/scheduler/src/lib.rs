@@ -30,6 +30,8 @@ mod office;
 mod publisher;
 mod replica;
 mod room;
+#[cfg(test)]
+mod simulation;
 mod waiters;
 
 use laneway_bus::{Bus, BusError, Service};

@@ -1,18 +1,17 @@
 //! `attempts.claim`, `renew` and `report`: what workers ask.
 
-use laneway_bus::{Incoming, Refusal};
+use laneway_bus::Refusal;
 use laneway_contract::{
     ApiError, ClaimAttempt, ClaimReply, ErrorCode, RenewAttempt, RenewReply, ReportAttempt, ReportReply, RunId,
 };
 use laneway_engine::{Claim, Command, Phase};
 
-use super::Context;
-use crate::desk::{Answered, Scene};
+use crate::desk::{Answered, Desk, Scene};
 
-pub(super) async fn claim(context: Context, incoming: Incoming<ClaimAttempt>) -> Result<ClaimReply, Refusal> {
-    let ClaimAttempt { run_id, dispatch_no, worker_id, claim_id } = incoming.body;
+pub(crate) async fn claim(desk: Desk, request: ClaimAttempt) -> Result<ClaimReply, Refusal> {
+    let ClaimAttempt { run_id, dispatch_no, worker_id, claim_id } = request;
     let command = Command::Claim(Claim { run_id, dispatch_no, worker_id, claim_id });
-    let answered = context.desk.decide(command, move |scene| lease(scene, run_id)).await?;
+    let answered = desk.decide(command, move |scene| lease(scene, run_id)).await?;
     let Answered { mut body, journal_seq } = answered;
     body.journal_seq = journal_seq;
     Ok(body)
@@ -46,13 +45,12 @@ fn lease(scene: &mut Scene<'_>, run_id: RunId) -> Result<ClaimReply, ApiError> {
     })
 }
 
-pub(super) async fn renew(context: Context, incoming: Incoming<RenewAttempt>) -> Result<RenewReply, Refusal> {
-    let request = incoming.body;
-    Ok(context.desk.look(move |scene| scene.renew(&request)).await?.body)
+pub(crate) async fn renew(desk: Desk, request: RenewAttempt) -> Result<RenewReply, Refusal> {
+    Ok(desk.look(move |scene| scene.renew(&request)).await?.body)
 }
 
-pub(super) async fn report(context: Context, incoming: Incoming<ReportAttempt>) -> Result<ReportReply, Refusal> {
-    let report = context.desk.edge().report(incoming.body)?;
+pub(crate) async fn report(desk: Desk, request: ReportAttempt) -> Result<ReportReply, Refusal> {
+    let report = desk.edge().report(request)?;
     let run_id = report.run_id;
     let state = move |scene: &mut Scene<'_>| {
         let live = scene.state.run(run_id).map(|run| run.record.status.state);
@@ -60,5 +58,5 @@ pub(super) async fn report(context: Context, incoming: Incoming<ReportAttempt>) 
         let state = state.ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("no run {run_id}")))?;
         Ok(ReportReply { state, repeated: scene.repeated })
     };
-    Ok(context.desk.decide(Command::Report(Box::new(report)), state).await?.body)
+    Ok(desk.decide(Command::Report(Box::new(report)), state).await?.body)
 }

@@ -1,26 +1,25 @@
 //! `leader.create`, `append` and `put`: what a store replica's edge has prepared.
 
-use laneway_bus::{Incoming, Refusal};
+use laneway_bus::Refusal;
 use laneway_contract::{
     ApiError, AppendReply, CommittedReply, ErrorCode, PreparedAppend, PreparedArtifact, PreparedSession, SessionReply,
 };
 use laneway_engine::{Append, Command, Create, NewSession};
 
-use super::Context;
 use super::sessions::session_reply;
-use crate::desk::{Answered, Scene};
+use crate::desk::{Answered, Desk, Scene};
 
-pub(super) async fn create(context: Context, incoming: Incoming<PreparedSession>) -> Result<SessionReply, Refusal> {
-    let PreparedSession { session_id, fields, messages, artifacts, fingerprint } = incoming.body;
-    context.desk.edge().verify(&artifacts)?;
+pub(crate) async fn create(desk: Desk, request: PreparedSession) -> Result<SessionReply, Refusal> {
+    let PreparedSession { session_id, fields, messages, artifacts, fingerprint } = request;
+    desk.edge().verify(&artifacts)?;
     let session = NewSession { session_id, fields, messages };
     let command = Command::Create(Box::new(Create { session, artifacts, fingerprint }));
-    session_reply(&context, command, session_id).await
+    session_reply(&desk, command, session_id).await
 }
 
-pub(super) async fn append(context: Context, incoming: Incoming<PreparedAppend>) -> Result<AppendReply, Refusal> {
-    let PreparedAppend { session_id, messages, artifacts, key, fingerprint, expected_tail } = incoming.body;
-    context.desk.edge().verify(&artifacts)?;
+pub(crate) async fn append(desk: Desk, request: PreparedAppend) -> Result<AppendReply, Refusal> {
+    let PreparedAppend { session_id, messages, artifacts, key, fingerprint, expected_tail } = request;
+    desk.edge().verify(&artifacts)?;
     let taken_key = key.clone();
     let append = Append { session_id, messages, artifacts, key, fingerprint, expected_tail };
     let taken = move |scene: &mut Scene<'_>| {
@@ -29,15 +28,15 @@ pub(super) async fn append(context: Context, incoming: Incoming<PreparedAppend>)
         let missing = || ApiError::new(ErrorCode::Internal, "an append was taken without its key");
         Ok((taken.ok_or_else(missing)?, scene.repeated))
     };
-    let answered = context.desk.decide(Command::Append(Box::new(append)), taken).await?;
+    let answered = desk.decide(Command::Append(Box::new(append)), taken).await?;
     let Answered { body: (taken, repeated), journal_seq } = answered;
     Ok(AppendReply { session_id, first_seq: taken.first_seq, last_seq: taken.last_seq, repeated, journal_seq })
 }
 
-pub(super) async fn put(context: Context, incoming: Incoming<PreparedArtifact>) -> Result<CommittedReply, Refusal> {
-    let artifact = incoming.body.artifact;
-    context.desk.edge().verify(std::slice::from_ref(&artifact))?;
+pub(crate) async fn put(desk: Desk, request: PreparedArtifact) -> Result<CommittedReply, Refusal> {
+    let artifact = request.artifact;
+    desk.edge().verify(std::slice::from_ref(&artifact))?;
     let command = Command::Put(Box::new(artifact));
-    let journal_seq = context.desk.decide(command, |_| Ok(())).await?.journal_seq;
+    let journal_seq = desk.decide(command, |_| Ok(())).await?.journal_seq;
     Ok(CommittedReply { journal_seq })
 }

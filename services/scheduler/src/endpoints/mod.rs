@@ -1,12 +1,12 @@
 //! What the leader answers.
 
-mod attempts;
+pub(crate) mod attempts;
 mod budgets;
-mod inside;
+pub(crate) mod inside;
 mod limits;
 mod registry;
-mod runs;
-mod sessions;
+pub(crate) mod runs;
+pub(crate) mod sessions;
 mod status;
 
 use std::sync::Arc;
@@ -34,9 +34,8 @@ pub(crate) struct Context {
 
 /// Every endpoint of [`laneway_contract::ServiceName::Scheduler`].
 pub(crate) fn routes(context: &Context) -> Vec<Route> {
-    let change = |endpoint, change: Change| {
-        route(context, endpoint, move |context, incoming| sessions::change(context, incoming, change))
-    };
+    let change =
+        |endpoint, change: Change| asked(context, endpoint, move |desk, body| sessions::change(desk, body, change));
     vec![
         route(context, Endpoint::RunsSubmit, runs::submit),
         route(context, Endpoint::RunsGet, runs::get),
@@ -57,12 +56,12 @@ pub(crate) fn routes(context: &Context) -> Vec<Route> {
         route(context, Endpoint::BudgetsGet, budgets::get),
         route(context, Endpoint::BudgetsSet, budgets::set),
         route(context, Endpoint::Status, status::get),
-        route(context, Endpoint::AttemptsClaim, attempts::claim),
-        route(context, Endpoint::AttemptsRenew, attempts::renew),
-        route(context, Endpoint::AttemptsReport, attempts::report),
-        route(context, Endpoint::LeaderCreate, inside::create),
-        route(context, Endpoint::LeaderAppend, inside::append),
-        route(context, Endpoint::LeaderPut, inside::put),
+        asked(context, Endpoint::AttemptsClaim, attempts::claim),
+        asked(context, Endpoint::AttemptsRenew, attempts::renew),
+        asked(context, Endpoint::AttemptsReport, attempts::report),
+        asked(context, Endpoint::LeaderCreate, inside::create),
+        asked(context, Endpoint::LeaderAppend, inside::append),
+        asked(context, Endpoint::LeaderPut, inside::put),
     ]
 }
 
@@ -75,6 +74,17 @@ where
 {
     let context = context.clone();
     Route::new(endpoint, move |incoming| handler(context.clone(), incoming))
+}
+
+/// A route whose handler needs nothing but the task that leads.
+fn asked<Q, R, F, Fut>(context: &Context, endpoint: Endpoint, handler: F) -> Route
+where
+    Q: DeserializeOwned + Send + 'static,
+    R: Serialize + Send + 'static,
+    F: Fn(Desk, Q) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<R, Refusal>> + Send + 'static,
+{
+    route(context, endpoint, move |context, incoming| handler(context.desk, incoming.body))
 }
 
 /// The rows of a page: the request's, or the default.

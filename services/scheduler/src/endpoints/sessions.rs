@@ -1,25 +1,20 @@
 //! `sessions.pause`, `resume`, `complete`, `fail` and `cancel`.
 
-use laneway_bus::{Incoming, Refusal};
+use laneway_bus::Refusal;
 use laneway_contract::{ApiError, ChangeSession, ErrorCode, SessionId, SessionReply};
 use laneway_engine::Command;
 
-use super::Context;
-use crate::desk::{Answered, Scene};
+use crate::desk::{Answered, Desk, Scene};
 use crate::edge::{self, Change};
 
-pub(super) async fn change(
-    context: Context,
-    incoming: Incoming<ChangeSession>,
-    change: Change,
-) -> Result<SessionReply, Refusal> {
-    let session_id = incoming.body.session_id;
-    session_reply(&context, edge::change(incoming.body, change)?, session_id).await
+pub(crate) async fn change(desk: Desk, request: ChangeSession, change: Change) -> Result<SessionReply, Refusal> {
+    let session_id = request.session_id;
+    session_reply(&desk, edge::change(request, change)?, session_id).await
 }
 
 /// The session right after a command that concerns it.
 pub(super) async fn session_reply(
-    context: &Context,
+    desk: &Desk,
     command: Command,
     session_id: SessionId,
 ) -> Result<SessionReply, Refusal> {
@@ -28,6 +23,6 @@ pub(super) async fn session_reply(
         let session = scene.state.session(session_id).ok_or_else(missing)?;
         Ok((session.record(), scene.repeated))
     };
-    let Answered { body: (session, repeated), journal_seq } = context.desk.decide(command, look).await?;
+    let Answered { body: (session, repeated), journal_seq } = desk.decide(command, look).await?;
     Ok(SessionReply { session, repeated, journal_seq })
 }

@@ -31,6 +31,8 @@ use self::core::{Core, Effects, LOOK_AGAIN, Settings};
 
 /// How much longer than a lease a standby waits for a frame, in milliseconds.
 const TAKEOVER_MARGIN_MS: u64 = 1_000;
+/// A digest of the state is journaled every so many frames.
+const DIGEST_EVERY_FRAMES: u64 = 1_000;
 /// Orders that are taken in one go, before the journal is looked at again.
 const ORDERS_AT_A_TIME: usize = 512;
 /// Time for the requests under way, and for the last frame, when a stop is requested.
@@ -41,7 +43,7 @@ pub(crate) async fn run(bus: Bus, config: SchedulerConfig, shutdown: Shutdown) -
     let Some(prepared) = shutdown.unless_requested(prepare(&bus, &config)).await else { return Ok(()) };
     let (journal, announcements) = prepared?;
     let SchedulerConfig { instance, limits, catalog } = config;
-    let settings = Settings { limits, new_hash_key: new_hash_key()? };
+    let settings = Settings { limits, new_hash_key: new_hash_key()?, digest_every_frames: DIGEST_EVERY_FRAMES };
     let publisher = Publisher::start(&bus);
     let mut connections = bus.connections();
     connections.mark_unchanged();

@@ -11,7 +11,7 @@ use laneway_engine::{Cancel, CancelTarget, Command};
 use tokio::time::timeout;
 
 use super::Context;
-use crate::desk::{Answered, Scene};
+use crate::desk::{Answered, Desk, Scene};
 use crate::edge;
 use crate::replica;
 use crate::room::Room;
@@ -31,18 +31,7 @@ pub(in crate::endpoints) async fn cancel(
     incoming: Incoming<CancelRuns>,
 ) -> Result<CancelReply, Refusal> {
     let (cancel, wait_ms) = edge::cancel(incoming.body)?;
-    let mut runs: BTreeMap<RunId, CancelledRun> = BTreeMap::new();
-    let (mut journal_seq, at) = loop {
-        let Answered { body: batch, journal_seq } = one_batch(&context, &cancel).await?;
-        // A reply has room for a page; what the cancel does has no such bound.
-        let room = (MAX_PAGE as usize).saturating_sub(runs.len());
-        let kept = |row: &CancelledRun| runs.contains_key(&row.run_id) || !row.state.is_terminal();
-        let (kept, new): (Vec<_>, Vec<_>) = batch.rows.into_iter().partition(kept);
-        runs.extend(kept.into_iter().chain(new.into_iter().take(room)).map(|row| (row.run_id, row)));
-        if batch.last {
-            break (journal_seq, batch.at);
-        }
-    };
+    let (mut runs, at, mut journal_seq) = live(&context.desk, &cancel).await?;
     if let CancelTarget::Run(run_id) = cancel.target
         && runs.is_empty()
     {
@@ -91,11 +80,30 @@ async fn settled(context: &Context, runs: &mut BTreeMap<RunId, CancelledRun>) ->
     Ok(up_to)
 }
 
+/// Cancels what has not ended: the runs, when, and the frame up to which that is true.
+pub(crate) async fn live(
+    desk: &Desk,
+    cancel: &Cancel,
+) -> Result<(BTreeMap<RunId, CancelledRun>, Timestamp, u64), Refusal> {
+    let mut runs: BTreeMap<RunId, CancelledRun> = BTreeMap::new();
+    loop {
+        let Answered { body: batch, journal_seq } = one_batch(desk, cancel).await?;
+        // A reply has room for a page; what the cancel does has no such bound.
+        let room = (MAX_PAGE as usize).saturating_sub(runs.len());
+        let kept = |row: &CancelledRun| runs.contains_key(&row.run_id) || !row.state.is_terminal();
+        let (kept, new): (Vec<_>, Vec<_>) = batch.rows.into_iter().partition(kept);
+        runs.extend(kept.into_iter().chain(new.into_iter().take(room)).map(|row| (row.run_id, row)));
+        if batch.last {
+            return Ok((runs, batch.at, journal_seq));
+        }
+    }
+}
+
 /// One turn cancels at most [`Cancel::BATCH`] runs.
-async fn one_batch(context: &Context, cancel: &Cancel) -> Result<Answered<Batch>, Refusal> {
+async fn one_batch(desk: &Desk, cancel: &Cancel) -> Result<Answered<Batch>, Refusal> {
     let target = cancel.target.clone();
     let look = move |scene: &mut Scene<'_>| Ok(batch(scene, &target));
-    context.desk.decide(Command::Cancel(cancel.clone()), look).await
+    desk.decide(Command::Cancel(cancel.clone()), look).await
 }
 
 fn batch(scene: &Scene<'_>, target: &CancelTarget) -> Batch {

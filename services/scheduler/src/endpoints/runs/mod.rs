@@ -19,6 +19,8 @@ pub(super) use retry::retry;
 pub(super) use submit::submit;
 pub(crate) use submit::{known, submitted};
 pub(super) use wait::wait;
+#[cfg(test)]
+pub(crate) use {cancel::live as cancel_live, submit::Submitted};
 
 use laneway_bus::Refusal;
 use laneway_contract::{ApiError, Format, RunId, RunRecord, RunReply, RunView};

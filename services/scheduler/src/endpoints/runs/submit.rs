@@ -31,13 +31,13 @@ pub(in crate::endpoints) async fn submit(context: Context, incoming: Incoming<Su
 
 /// What became of a submit.
 pub(crate) struct Submitted {
-    run_id: RunId,
+    pub(crate) run_id: RunId,
     /// The run, unless it is a repeat and has ended.
-    live: Option<RunView>,
+    pub(crate) live: Option<RunView>,
     /// Its end, if that is waited for.
-    end: Option<oneshot::Receiver<Ended>>,
+    pub(crate) end: Option<oneshot::Receiver<Ended>>,
     /// Whether it was submitted before.
-    pub(super) repeated: bool,
+    pub(crate) repeated: bool,
 }
 
 /// Hands a submit in.

@@ -39,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) limits: Option<Limits>,
     /// The key of a deployment that has none yet.
     pub(crate) new_hash_key: HashKey,
+    /// A digest of the state is journaled every so many frames.
+    pub(crate) digest_every_frames: u64,
 }
 
 /// One process on the journal.
@@ -85,6 +87,12 @@ impl<J: Log> Core<J> {
     /// The state, with all that was decided so far.
     pub(crate) fn state(&self) -> &State {
         &self.state
+    }
+
+    /// The digest of the state.
+    #[cfg(test)]
+    pub(crate) fn digest(&mut self) -> u128 {
+        self.state.digest()
     }
 
     /// Whether a leadership is set up, even if it may not act at the moment.

@@ -14,8 +14,6 @@ use super::{Core, Log};
 use crate::SchedulerError;
 use crate::desk::{Check, Order, Scene};
 
-/// A digest of the state is journaled every so many frames.
-const DIGEST_EVERY_FRAMES: u64 = 1_000;
 /// A second turn that breaks within this time ends the process, in milliseconds of journal time.
 const BREAKS_WITHIN_MS: u64 = 60_000;
 
@@ -178,7 +176,8 @@ impl<J: Log> Core<J> {
     pub(super) fn digest_if_due(&mut self) {
         let Some(leadership) = &mut self.leadership else { return };
         let number = self.journal.position().number;
-        if number / DIGEST_EVERY_FRAMES == leadership.digested_at / DIGEST_EVERY_FRAMES {
+        let every = self.settings.digest_every_frames;
+        if number / every == leadership.digested_at / every {
             return;
         }
         let Some(mut draft) = self.journal.begin() else { return };

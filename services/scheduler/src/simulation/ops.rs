@@ -1,0 +1,206 @@
+//! What clients ask for.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use laneway_contract::*;
+
+use super::api::Request;
+use super::facts::Place;
+use super::world::World;
+use crate::edge::Change;
+
+const MODELS: [&str; 3] = ["echo/a", "echo/b", "ollama/c"];
+
+impl World {
+    pub(super) fn do_something(&mut self) {
+        let request = match self.rng.range(0, 40) {
+            0..=3 => Some(self.create()),
+            4..=18 => Some(self.submit()),
+            19..=24 => self.append(),
+            25..=28 => self.cancel(),
+            29..=32 => self.change(),
+            33..=35 => self.decide(),
+            36..=37 => Some(self.limits()),
+            _ => None,
+        };
+        if let Some(request) = request {
+            self.client_wants(request);
+        }
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.rng.range(0, n) == 0
+    }
+
+    fn of<T: Copy>(&mut self, all: &[T]) -> Option<T> {
+        (!all.is_empty()).then(|| all[self.rng.range(0, all.len() as u64) as usize])
+    }
+
+    fn model(&mut self) -> ModelId {
+        ModelId::parse(MODELS[self.rng.range(0, 3) as usize]).unwrap()
+    }
+
+    fn create(&mut self) -> Request {
+        let (session_id, model_id) = (SessionId::from_uuid(self.uuid()), self.model());
+        let fields = SessionFields {
+            parent_session_id: None,
+            spawn_depth: 0,
+            mode: Mode::SessionPersistent,
+            model_id,
+            backend: Backend::Local,
+            parameter_class: ParameterClass::Unknown,
+            role: "orchestrator".to_owned(),
+            instructions: None,
+            wp_id: None,
+            mt_id: None,
+            work_profile_id: None,
+            target_entity_ids: None,
+            execution_mode: ExecutionMode::SingleModelMultiRole,
+            memory_policy: MemoryPolicy::SessionScoped,
+            budget_tokens: None,
+            budget_usd: None,
+            context_window_max: None,
+            consent_receipt_id: None,
+            projection_plan_id: None,
+            capability_grants: Vec::new(),
+            capability_token_ids: None,
+            labels: BTreeMap::new(),
+        };
+        let fingerprint = Fingerprint(u128::from(self.rng.next()));
+        let (messages, artifacts) = (Vec::new(), Vec::new());
+        Request::Create(PreparedSession { session_id, fields, messages, artifacts, fingerprint })
+    }
+
+    fn submit(&mut self) -> Request {
+        let sessions = self.client.sessions.clone();
+        let session_id = self.of(&sessions).filter(|_| self.rng.per_mille(800));
+        let (run_id, message_id) = (RunId::from_uuid(self.uuid()), MessageId::from_uuid(self.uuid()));
+        let own = session_id.is_none() || self.one_in(3);
+        let model_id = own.then(|| self.model());
+        let later = laneway_journal::testing::EPOCH_MS + self.now as i64;
+        let lane = Lane::ALL[self.rng.range(0, 4) as usize];
+        let on_busy = if self.one_in(2) { OnBusy::Enqueue } else { OnBusy::ALL[self.rng.range(0, 4) as usize] };
+        let timeout_ms = [500, 5_000, 60_000][self.rng.range(0, 3) as usize];
+        let mut fields = serde_json::json!({
+            "run_id": run_id,
+            "session_id": session_id,
+            "model_id": model_id,
+            "input": [{"message_id": message_id, "content": "question"}],
+            "lane": lane,
+            "priority": self.rng.range(0, 2),
+            "on_busy": on_busy,
+            "max_retries": self.rng.range(0, 4),
+            "timeout_ms": timeout_ms,
+            "wait": self.one_in(4),
+        });
+        let mut sometimes = |name: &str, n: u64, value: serde_json::Value| {
+            if self.rng.range(0, n) == 0 {
+                fields[name] = value;
+            }
+        };
+        sometimes("cancellation_token", 6, "token".into());
+        sometimes("concurrency_group", 4, "group".into());
+        sometimes("fairness_key", 2, "owner/key".into());
+        sometimes("queue_timeout_ms", 12, 4_000.into());
+        sometimes("not_before", 12, serde_json::json!(Timestamp::from_millis(later + 5_000)));
+        sometimes("deadline", 12, serde_json::json!(Timestamp::from_millis(later + 20_000)));
+        Request::Submit(Box::new(serde_json::from_value(fields).unwrap()), SessionId::from_uuid(self.uuid()))
+    }
+
+    fn append(&mut self) -> Option<Request> {
+        let sessions = self.client.sessions.clone();
+        let session_id = self.of(&sessions)?;
+        let text = Bytes::from_static(b"more");
+        let id = self.facts.state().hash_key()?.artifact_id(&text);
+        let content_type = "text/plain; charset=utf-8".to_owned();
+        let artifact =
+            Artifact { id, content_type: content_type.clone(), enc: "none".to_owned(), key_id: None, bytes: text };
+        let count = self.rng.range(1, 4);
+        let draft = |message_id| MessageDraft {
+            message_id,
+            role: MessageRole::User,
+            content: id,
+            content_type: content_type.clone(),
+            size: 4,
+            token_count: None,
+            tool_call_id: None,
+            attachments: Vec::new(),
+            source: Source::Caller,
+            finish: None,
+        };
+        let messages = (0..count).map(|_| draft(MessageId::from_uuid(self.uuid()))).collect();
+        let key = self.uuid().to_string();
+        let fingerprint = Fingerprint(u128::from(self.rng.next()));
+        let artifacts = vec![artifact];
+        Some(Request::Append(PreparedAppend { session_id, messages, artifacts, key, fingerprint, expected_tail: None }))
+    }
+
+    fn cancel(&mut self) -> Option<Request> {
+        let (runs, sessions) = (self.client.runs.clone(), self.client.sessions.clone());
+        let live: Vec<RunId> = self.facts.runs.keys().copied().collect();
+        let (mut run_id, mut session_id, mut cancellation_token) = (None, None, None);
+        match self.rng.range(0, 8) {
+            0 => cancellation_token = Some("token".to_owned()),
+            1 => session_id = Some(self.of(&sessions)?),
+            2 => run_id = Some(self.of(&runs)?),
+            _ => run_id = Some(self.of(&live)?),
+        }
+        let reason = "simulated".to_owned();
+        Some(Request::Cancel(CancelRuns {
+            run_id,
+            session_id,
+            cancellation_token,
+            actor: person(),
+            reason,
+            wait: false,
+            wait_ms: None,
+        }))
+    }
+
+    fn change(&mut self) -> Option<Request> {
+        let sessions = self.client.sessions.clone();
+        let session_id = self.of(&sessions)?;
+        let change = match self.rng.range(0, 10) {
+            0..=3 => Change::Pause,
+            4..=7 => Change::Resume,
+            _ => [Change::Complete, Change::Fail, Change::Cancel][self.rng.range(0, 3) as usize],
+        };
+        let interrupt = change == Change::Pause && self.one_in(2);
+        let cancel_runs = matches!(change, Change::Complete) && self.one_in(2);
+        Some(changed(session_id, change, cancel_runs, interrupt))
+    }
+
+    fn decide(&mut self) -> Option<Request> {
+        let parked = self.facts.runs.iter().filter(|(_, run)| run.place == Place::Parked);
+        let parked: Vec<RunId> = parked.map(|(id, _)| *id).collect();
+        let run_id = self.of(&parked)?;
+        let decision = Decision::ALL[self.rng.range(0, 4) as usize];
+        Some(decided(run_id, decision))
+    }
+
+    fn limits(&mut self) -> Request {
+        let (name, value) = match self.rng.range(0, 5) {
+            0 => ("global", Some(self.rng.range(1, 7))),
+            1 => ("per_provider", Some(self.rng.range(1, 5))),
+            2 => ("per_model", Some(self.rng.range(1, 4))),
+            3 => ("provider:echo", self.rng.per_mille(700).then(|| self.rng.range(1, 5))),
+            _ => ("group:group", self.rng.per_mille(700).then(|| self.rng.range(1, 3))),
+        };
+        Request::Limits(ChangeLimits { changes: BTreeMap::from([(name.to_owned(), value)]), actor: person() })
+    }
+}
+
+pub(super) fn person() -> laneway_contract::Actor {
+    laneway_contract::Actor { id: "somebody".to_owned(), kind: ActorKind::Person }
+}
+
+pub(super) fn changed(session_id: SessionId, change: Change, cancel_runs: bool, interrupt: bool) -> Request {
+    let (actor, reason) = (person(), "simulated".to_owned());
+    Request::Change(ChangeSession { session_id, actor, reason, cancel_runs, interrupt }, change)
+}
+
+pub(super) fn decided(run_id: RunId, decision: Decision) -> Request {
+    let (actor, reason) = (person(), "simulated".to_owned());
+    Request::Decide(DecideRun { run_id, decision, approval_id: None, actor, reason })
+}

@@ -1,0 +1,53 @@
+//! What goes wrong in a seed, and how much of it: each seed has some kinds of trouble and not others.
+
+use laneway_journal::testing::Rng;
+
+/// The trouble of a seed. Chances are per mille.
+#[derive(Debug)]
+pub(super) struct Weather {
+    pub(super) lost: u64,
+    pub(super) repeated: u64,
+    pub(super) late: u64,
+    /// The longest delay of a late message, in milliseconds.
+    pub(super) latest_ms: u64,
+    pub(super) outages: bool,
+    pub(super) kills: bool,
+    pub(super) pauses: bool,
+    pub(super) stops: bool,
+    pub(super) breaks: bool,
+    pub(super) clock_steps: bool,
+    pub(super) worker_kills: bool,
+    pub(super) worker_pauses: bool,
+    /// Deaths and pauses between two steps of a process, in a hundred thousand.
+    pub(super) trips: u64,
+    /// When nothing goes wrong any more, in true milliseconds.
+    pub(super) calm_at: u64,
+}
+
+impl Weather {
+    pub(super) fn of(rng: &mut Rng) -> Self {
+        let mut chance = |per_mille| rng.per_mille(per_mille);
+        let bad_network = chance(700);
+        let (outages, kills, pauses, stops) = (chance(300), chance(500), chance(500), chance(300));
+        let (breaks, clock_steps) = (chance(200), chance(300));
+        let (worker_kills, worker_pauses) = (chance(500), chance(500));
+        let trips = if chance(500) { 60 } else { 0 };
+        let network = if bad_network { rng.range(5, 80) } else { 0 };
+        Self {
+            lost: network,
+            repeated: network,
+            late: network,
+            latest_ms: [500, 8_000][rng.range(0, 2) as usize],
+            outages,
+            kills,
+            pauses,
+            stops,
+            breaks,
+            clock_steps,
+            worker_kills,
+            worker_pauses,
+            trips,
+            calm_at: rng.range(15_000, 75_000),
+        }
+    }
+}
