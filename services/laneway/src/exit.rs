@@ -18,8 +18,9 @@ Exit codes:
   2    wrong usage or configuration
   3    NATS or the service is not available
   4    the run failed, was cancelled, or has not ended in the given time
-  5    a check found something wrong (doctor, events verify, provision)
+  5    a check found something wrong (doctor, events verify, journal check, provision)
   6    a fault on this machine: files, nats-server, or a service that stopped
+  7    the journal is damaged: a service stopped and has said which frames; run `laneway journal check`
   130  interrupted";
 
 /// The exit code of a command.
@@ -39,6 +40,8 @@ pub enum Exit {
     CheckFailed,
     /// A fault on this machine.
     Fault,
+    /// The journal is damaged.
+    JournalDamaged,
     /// Interrupted by a signal.
     Interrupted,
 }
@@ -55,6 +58,7 @@ impl Exit {
             Self::RunNotCompleted => 4,
             Self::CheckFailed => 5,
             Self::Fault => 6,
+            Self::JournalDamaged => 7,
             Self::Interrupted => 130,
         }
     }
@@ -106,6 +110,12 @@ pub enum CliError {
     /// What the demonstration needs is missing or did not work.
     #[error("{0}")]
     Demo(String),
+    /// A store's folder cannot be read, or does not belong to the journal.
+    #[error("store: {0}")]
+    Store(String),
+    /// The journal is not to be written again now, or could not be.
+    #[error("journal repair: {0}")]
+    Repair(String),
     /// A file or pipe of the user.
     #[error("{what}: {source}")]
     File {
@@ -130,7 +140,12 @@ impl CliError {
             Self::Bus(_) | Self::NoNats { .. } | Self::Stream { .. } => Exit::Unavailable,
             // A reader such as `head` that has seen enough is no fault.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
-            Self::NatsChild(_) | Self::Demo(_) | Self::File { .. } | Self::Output(_) => Exit::Fault,
+            Self::NatsChild(_)
+            | Self::Demo(_)
+            | Self::File { .. }
+            | Self::Output(_)
+            | Self::Store(_)
+            | Self::Repair(_) => Exit::Fault,
         }
     }
 

@@ -59,9 +59,14 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// A view that has read nothing, of a journal without a frame.
+    pub(crate) fn empty() -> Self {
+        Self::open(folder())
+    }
+
     /// A journal that begins as every journal does.
     pub(crate) fn new() -> Self {
-        let mut world = Self::open(folder());
+        let mut world = Self::empty();
         world.frame(Body::Started { instance: "test".to_owned(), process: Uuid::nil(), attempt: 1 });
         world.commit(vec![Event::HashKeyCreated { key: hash_key() }]);
         world
@@ -78,7 +83,15 @@ impl World {
     pub(crate) fn frame(&mut self, body: Body<Event>) {
         let number = self.journal.len() as u64 + 1;
         let prev = self.journal.last().map_or(FrameHash::ZERO, |last| last.position.hash);
-        let frame = Frame { format: laneway_journal::frame::FORMAT, journal_id: Uuid::nil(), epoch: 1, number, prev, time: at(0), body };
+        let frame = Frame {
+            format: laneway_journal::frame::FORMAT,
+            journal_id: Uuid::nil(),
+            epoch: 1,
+            number,
+            prev,
+            time: at(0),
+            body,
+        };
         let hash = FrameHash::of(format!("{number} {:?}", frame.prev).as_bytes());
         self.journal.push(Committed { position: Position { number, hash }, gap_ms: 0, frame });
     }

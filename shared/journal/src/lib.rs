@@ -12,7 +12,11 @@
 //! | [`node`] | the protocol: standby, candidate, leader |
 //! | [`driver`] | the protocol on a real server, for the scheduler |
 //! | [`follow`] | reading the journal from a stored position, for the views |
+//! | [`place`] | where in the journal a public event has its origin |
+//! | [`audit`] | reading a journal that may be damaged: what is wrong, and how far it is right |
+//! | [`rewrite`] | writing a stream again from frames that are right, and what a view still holds |
 
+pub mod audit;
 pub mod chain;
 pub mod clock;
 pub mod draft;
@@ -20,6 +24,8 @@ pub mod driver;
 pub mod follow;
 pub mod frame;
 pub mod node;
+pub mod place;
+pub mod rewrite;
 
 mod check;
 mod fence;
@@ -33,7 +39,7 @@ mod time;
 pub use chain::{Fault, Loss};
 pub use draft::{TurnDraft, TurnTooLarge};
 pub use driver::{Journal, JournalConfig, Progress};
-pub use follow::Follower;
+pub use follow::{Follower, check_position};
 pub use frame::{Body, Committed, Frame, FrameHash, Position, Turn};
 pub use node::{NotLeading, Released};
 

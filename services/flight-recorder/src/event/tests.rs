@@ -486,7 +486,15 @@ fn completed() -> Value {
 
 fn frame(number: u64, body: Body<Event>) -> Frame<Event> {
     let time = at().plus_millis(50);
-    Frame { format: laneway_journal::frame::FORMAT, journal_id: Uuid::nil(), epoch: 3, number, prev: laneway_journal::FrameHash::ZERO, time, body }
+    Frame {
+        format: laneway_journal::frame::FORMAT,
+        journal_id: Uuid::nil(),
+        epoch: 3,
+        number,
+        prev: laneway_journal::FrameHash::ZERO,
+        time,
+        body,
+    }
 }
 
 fn started() -> Body<Event> {

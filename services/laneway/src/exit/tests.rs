@@ -14,6 +14,8 @@ fn each_error_has_its_documented_code() {
         (CliError::Usage("x".into()), 2),
         (CliError::NoNats { url: "nats://x".into(), seconds: 1 }, 3),
         (CliError::Demo("x".into()), 6),
+        (CliError::Store("x".into()), 6),
+        (CliError::Repair("x".into()), 6),
         (CliError::Output(io::ErrorKind::BrokenPipe.into()), 0),
         (CliError::Output(io::ErrorKind::StorageFull.into()), 6),
     ];
@@ -32,6 +34,7 @@ fn the_help_names_every_code() {
         Exit::RunNotCompleted,
         Exit::CheckFailed,
         Exit::Fault,
+        Exit::JournalDamaged,
         Exit::Interrupted,
     ];
     for exit in all {
