@@ -9,6 +9,7 @@
 )]
 
 pub mod access;
+pub mod damage;
 pub mod nats;
 pub mod provider;
 pub mod proxy;

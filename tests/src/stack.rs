@@ -139,6 +139,15 @@ impl Stack {
         ended.expect("an end within 40 s of SIGTERM").expect("a status").code()
     }
 
+    /// Waits until a part has ended by itself; its exit code.
+    pub async fn ends(&mut self, name: &str) -> Option<i32> {
+        let index = self.parts.iter().position(|part| part.name == name).expect("a started part");
+        let ended = tokio::time::timeout(Duration::from_secs(60), self.parts[index].child.wait()).await;
+        let Ok(status) = ended else { panic!("{name} does not end\n{}", self.logs()) };
+        self.parts.remove(index);
+        status.expect("a status").code()
+    }
+
     /// Parts that have ended by themselves, with their status.
     pub fn ended(&mut self) -> Vec<String> {
         let status = |part: &mut Part| Some(format!("{}: {}", part.name, part.child.try_wait().expect("a status")?));

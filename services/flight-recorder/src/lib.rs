@@ -9,14 +9,12 @@
 //! | [`event`] | which public events a frame has |
 //! | `payload` | the payload of each, key by key |
 //! | [`hash`] | the chain from event to event |
-//! | [`place`] | where in the journal an event has its origin, as headers |
 //! | [`recorder`] | the service |
 //! | `trace` | the spans of runs and sessions that have ended |
 //! | [`mod@verify`] | looks for missing, altered and reordered events |
 
 pub mod event;
 pub mod hash;
-pub mod place;
 pub mod recorder;
 pub mod verify;
 

@@ -13,14 +13,14 @@ use laneway_bus::async_nats::jetstream::stream::RawMessageErrorKind;
 use laneway_bus::{Bus, BusError, Service, ensure_streams};
 use laneway_contract::{Event, ServiceName, Stream, Subject, Timestamp};
 use laneway_journal::clock::wall_now;
-use laneway_journal::{Committed, Fault, Follower, FrameHash, Loss, Position};
+use laneway_journal::place::Place;
+use laneway_journal::{Committed, Fault, Follower, FrameHash, Loss, Position, check_position};
 use laneway_runtime::Shutdown;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep, timeout};
 
 use crate::event::public_events;
 use crate::hash::EventHash;
-use crate::place::Place;
 use crate::trace;
 
 /// One acknowledgement is asked for so many events. Each has its sequence, so the one that is stored says that all before it are.
@@ -44,9 +44,7 @@ const LOST_AFTER: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum RecorderError {
     /// The journal is not the one that the stored events come from, or frames of it are missing.
-    #[error(
-        "{0}; the public events were written from another state of the journal: restore it, or remove the stream FLIGHT to have it written again from the journal"
-    )]
+    #[error("{}", .0.halt())]
     Journal(#[from] Fault),
     /// The last message of FLIGHT is not the recorder's.
     #[error(
@@ -72,6 +70,17 @@ pub enum RecorderError {
     /// An event cannot be written.
     #[error("cannot write an event: {0}")]
     Encode(#[from] serde_json::Error),
+}
+
+impl RecorderError {
+    /// What is wrong with the journal, where that is what ended it.
+    #[must_use]
+    pub const fn fault(&self) -> Option<&Fault> {
+        match self {
+            Self::Journal(fault) => Some(fault),
+            Self::Foreign { .. } | Self::Removed { .. } | Self::Bus(_) | Self::Encode(_) => None,
+        }
+    }
 }
 
 /// How far the public events are behind the journal.
@@ -226,6 +235,12 @@ impl Recorder {
         });
         tracing::debug!(sequence = tip.sequence, frame = from.number, "writing behind");
         let journal = self.bus.prefix().stream(Stream::Journal);
+        if let Some(place) = tip.place {
+            // The frame of the last event itself is read behind it only when there is one more event to write.
+            let checked = check_position(self.bus.client().clone(), &journal, place.frame);
+            let Some(checked) = shutdown.unless_requested(checked).await else { return Ok(()) };
+            checked.map_err(RecorderError::from)?;
+        }
         let mut follower = Follower::<Event>::new(self.bus.client().clone(), &journal, from);
         let mut writer = Writer::behind(self, tip, from.hash);
         let mut measure = interval(MEASURE);

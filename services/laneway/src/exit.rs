@@ -19,9 +19,10 @@ Exit codes:
   2    wrong usage or configuration
   3    NATS or the service is not available
   4    the run failed, was cancelled, or has not ended in the given time
-  5    a check found something wrong (doctor, events verify, provision)
+  5    a check found something wrong (doctor, events verify, journal check, provision)
   6    a fault on this machine: files, nats-server, or a service that stopped
-  7    a journal or recording that is not whole; the frame is on stderr (replay)
+  7    the journal, or a recording of it, is damaged: stderr names the frames (replay, and services:
+       run `laneway journal check`)
   130  interrupted";
 
 /// The exit code of a command.
@@ -41,8 +42,8 @@ pub enum Exit {
     CheckFailed,
     /// A fault on this machine.
     Fault,
-    /// A journal or recording is not whole.
-    JournalFault,
+    /// The journal, or a recording of it, is damaged.
+    JournalDamaged,
     /// Interrupted by a signal.
     Interrupted,
 }
@@ -59,7 +60,7 @@ impl Exit {
             Self::RunNotCompleted => 4,
             Self::CheckFailed => 5,
             Self::Fault => 6,
-            Self::JournalFault => 7,
+            Self::JournalDamaged => 7,
             Self::Interrupted => 130,
         }
     }
@@ -114,6 +115,12 @@ pub enum CliError {
     /// What the demonstration needs is missing or did not work.
     #[error("{0}")]
     Demo(String),
+    /// A store's folder cannot be read, or does not belong to the journal.
+    #[error("store: {0}")]
+    Store(String),
+    /// The journal is not to be written again now, or could not be.
+    #[error("journal repair: {0}")]
+    Repair(String),
     /// A file or pipe of the user.
     #[error("{what}: {source}")]
     File {
@@ -136,10 +143,15 @@ impl CliError {
             Self::Refused(_) => Exit::Refused,
             Self::Usage(_) | Self::Config(_) | Self::Telemetry(_) => Exit::Usage,
             Self::Bus(_) | Self::NoNats { .. } | Self::Stream { .. } => Exit::Unavailable,
-            Self::Replay(_) => Exit::JournalFault,
+            Self::Replay(_) => Exit::JournalDamaged,
             // A reader such as `head` that has seen enough is no fault.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
-            Self::NatsChild(_) | Self::Demo(_) | Self::File { .. } | Self::Output(_) => Exit::Fault,
+            Self::NatsChild(_)
+            | Self::Demo(_)
+            | Self::File { .. }
+            | Self::Output(_)
+            | Self::Store(_)
+            | Self::Repair(_) => Exit::Fault,
         }
     }
 

@@ -10,6 +10,7 @@
 //! | `services` | the services of this process |
 //! | `ready` | whether a service does its work, seen from outside |
 //! | [`nats_child`] | a nats-server of our own |
+//! | `journal` | checks a damaged journal, and repairs it |
 //! | [`top`] | the live screen of a deployment |
 //! | [`output`] | tables, lines and JSON |
 //! | [`exit`] | errors and exit codes |
@@ -23,6 +24,7 @@ pub mod nats_child;
 pub mod output;
 pub mod top;
 
+mod journal;
 mod ready;
 mod replay;
 mod services;

@@ -7,6 +7,7 @@ use futures::stream::StreamExt;
 use laneway_bus::async_nats::Subscriber;
 use laneway_bus::{Bus, BusError};
 use laneway_contract::{ANNOUNCE_MS, Announcement, Family, Format, ServiceName};
+use laneway_journal::{FrameHash, Position};
 use laneway_runtime::config::Config;
 
 use crate::services;
@@ -43,6 +44,7 @@ struct Answer {
     id: String,
     host: String,
     group: String,
+    position: Option<Position>,
 }
 
 impl Answer {
@@ -50,7 +52,14 @@ impl Answer {
         let answer: serde_json::Value = serde_json::from_slice(body).ok()?;
         let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         let metadata = &answer["metadata"];
-        Some(Self { id: text(&answer["id"]), host: text(&metadata["host"]), group: text(&metadata["queue_group"]) })
+        let number = metadata["journal_seq"].as_str().and_then(|number| number.parse().ok());
+        let hash = metadata["journal_hash"].as_str().and_then(FrameHash::from_hex);
+        Some(Self {
+            id: text(&answer["id"]),
+            host: text(&metadata["host"]),
+            group: text(&metadata["queue_group"]),
+            position: number.zip(hash).map(|(number, hash)| Position { number, hash }),
+        })
     }
 
     fn leads(&self) -> bool {
@@ -96,6 +105,20 @@ pub(crate) async fn instances(bus: &Bus, service: ServiceName) -> Result<usize, 
     // No answer in this time is an answer: what was collected counts.
     tokio::time::timeout(PING, collect).await.unwrap_or_default();
     Ok(ids.len())
+}
+
+/// The frames that running store replicas have applied last, each with the host and the id of the replica.
+pub(crate) async fn positions(bus: &Bus) -> Result<Vec<(String, Position)>, BusError> {
+    let mut answers = ping(bus, ServiceName::SessionStore).await?;
+    let mut positions = Vec::new();
+    let collect = async {
+        while let Some(answer) = next_answer(&mut answers).await {
+            let name = format!("{} ({})", answer.host, answer.id);
+            positions.extend(answer.position.map(|position| (name, position)));
+        }
+    };
+    tokio::time::timeout(PING, collect).await.unwrap_or_default();
+    Ok(positions)
 }
 
 async fn ping(bus: &Bus, service: ServiceName) -> Result<Subscriber, BusError> {

@@ -1,10 +1,13 @@
 //! The services of this process: each on a connection of its own, with the same code paths as in a process of its own.
 
 use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use laneway_bus::{Bus, ConnectOptions};
 use laneway_contract::{Catalog, ServiceName, Token, WorkerId};
+use laneway_journal::Fault;
 use laneway_runtime::config::Config;
 use laneway_runtime::{Outcome, Shutdown, Supervisor};
 use laneway_scheduler::SchedulerConfig;
@@ -29,6 +32,7 @@ pub(crate) async fn run(
 ) -> Result<Exit, CliError> {
     let url = nats.as_ref().map_or(context.config.nats.as_str(), NatsChild::url);
     let mut supervisor = Supervisor::new(shutdown.clone(), drain + REPORT);
+    let damaged = Arc::new(AtomicBool::new(false));
     let has_worker = services.contains(&ServiceName::Worker);
     // IMPORTANT: a worker ends before the others, because the reports of its last attempts need a leader.
     let behind_worker = if has_worker { Shutdown::new() } else { shutdown.clone() };
@@ -36,7 +40,7 @@ pub(crate) async fn run(
         let options = context.connect_options(url, service.as_str());
         let (config, name) = (context.config.clone(), service.as_str());
         if *service == ServiceName::Worker {
-            let part = Part { service: *service, config, drain, shutdown: shutdown.clone() };
+            let part = Part { service: *service, config, drain, shutdown: shutdown.clone(), damaged: damaged.clone() };
             let worker = Box::pin(part.serve(options));
             let others = RequestAtEnd(behind_worker.clone());
             supervisor.spawn(name, async move {
@@ -44,8 +48,8 @@ pub(crate) async fn run(
                 worker.await
             });
         } else {
-            let shutdown = behind_worker.clone();
-            supervisor.spawn(name, Part { service: *service, config, drain, shutdown }.serve(options));
+            let (shutdown, damaged) = (behind_worker.clone(), damaged.clone());
+            supervisor.spawn(name, Part { service: *service, config, drain, shutdown, damaged }.serve(options));
         }
     }
     let lost = async {
@@ -64,6 +68,7 @@ pub(crate) async fn run(
     }
     Ok(match outcome {
         Outcome::Drained => Exit::Done,
+        Outcome::Failed if damaged.load(Ordering::Relaxed) => Exit::JournalDamaged,
         Outcome::Failed => Exit::Fault,
     })
 }
@@ -83,6 +88,8 @@ struct Part {
     config: Config,
     drain: Duration,
     shutdown: Shutdown,
+    /// Set when it ends because the journal is damaged.
+    damaged: Arc<AtomicBool>,
 }
 
 impl Part {
@@ -90,17 +97,24 @@ impl Part {
         let Some(bus) = self.shutdown.unless_requested(Box::pin(Bus::connect(options))).await else {
             return Ok(());
         };
-        let Self { service, config, drain, shutdown } = self;
+        let Self { service, config, drain, shutdown, damaged } = self;
+        let note = |fault: Option<&Fault>| {
+            if fault.is_some_and(Fault::is_damage) {
+                damaged.store(true, Ordering::Relaxed);
+            }
+        };
         let bus = bus.map_err(text)?;
         let catalog = Catalog::built_in().map_err(text)?.with(config.providers.clone());
         match service {
             ServiceName::SessionStore => {
                 let config = StoreConfig { path: config.store_path(), catalog };
-                laneway_session_store::run(bus, config, shutdown).await.map_err(text)
+                let ended = laneway_session_store::run(bus, config, shutdown).await;
+                ended.inspect_err(|error| note(error.fault())).map_err(text)
             }
             ServiceName::Scheduler => {
                 let config = SchedulerConfig { instance: config.instance, limits: config.limits, catalog };
-                Box::pin(laneway_scheduler::run(bus, config, shutdown)).await.map_err(text)
+                let ended = Box::pin(laneway_scheduler::run(bus, config, shutdown)).await;
+                ended.inspect_err(|error| note(error.fault())).map_err(text)
             }
             ServiceName::Worker => {
                 let worker_id = config.worker.worker_id.clone().map_or_else(|| worker_id(&config.instance), Ok)?;
@@ -108,7 +122,10 @@ impl Part {
                 let config = WorkerConfig { pool: config.worker.pool, models: config.worker.models, drain, ..base };
                 laneway_worker::run(bus, config, shutdown).await.map_err(text)
             }
-            ServiceName::FlightRecorder => laneway_flight_recorder::run(bus, shutdown).await.map_err(text),
+            ServiceName::FlightRecorder => {
+                let ended = laneway_flight_recorder::run(bus, shutdown).await;
+                ended.inspect_err(|error| note(error.fault())).map_err(text)
+            }
         }
     }
 }

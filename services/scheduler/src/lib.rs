@@ -15,6 +15,7 @@
 //! | `advisories` | messages that are not delivered, noted in the journal |
 //! | `edge` | requests become commands: checked, hashed, every id fixed |
 //! | `publisher` | dispatches and cancel signals into their streams |
+//! | `recorded` | how far the journal had come, by the public events |
 //! | `replica` | what is asked of a store replica: ended runs and artifacts |
 //! | `room` | replies that end early instead of growing too large |
 
@@ -28,6 +29,7 @@ mod leader;
 mod lease;
 mod office;
 mod publisher;
+mod recorded;
 mod replica;
 mod room;
 #[cfg(test)]
@@ -59,7 +61,7 @@ pub enum SchedulerError {
     #[error("bus: {0}")]
     Bus(#[from] BusError),
     /// What the stream holds is not the journal that was read before.
-    #[error("journal: {0}")]
+    #[error("{}", .0.halt())]
     Journal(Fault),
     /// The fold of the journal here differs from the leader's.
     #[error(
@@ -75,6 +77,17 @@ pub enum SchedulerError {
     /// The system has no randomness for the hash key.
     #[error("random: {0}")]
     Random(#[from] std::io::Error),
+}
+
+impl SchedulerError {
+    /// What is wrong with the journal, where that is what ended it.
+    #[must_use]
+    pub const fn fault(&self) -> Option<&Fault> {
+        match self {
+            Self::Journal(fault) => Some(fault),
+            Self::Bus(_) | Self::Diverged { .. } | Self::Panicked | Self::Random(_) => None,
+        }
+    }
 }
 
 /// Runs a scheduler until `shutdown` is requested, or something ends it. Any number may run: one leads.

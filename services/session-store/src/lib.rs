@@ -10,6 +10,7 @@
 //! | `endpoints` | what the service answers |
 //! | `follow` | the journal into the view |
 //! | `service` | open, catch up, answer, drain |
+//! | [`salvage`] | what a view still holds of a journal that was damaged, as events |
 
 mod edge;
 mod endpoints;
@@ -18,6 +19,8 @@ mod gate;
 mod read;
 mod service;
 mod view;
+
+pub mod salvage;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]

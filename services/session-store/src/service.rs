@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use laneway_bus::{Bus, BusError, Service};
+use laneway_bus::{Bus, BusError, Details, Service};
 use laneway_contract::{Catalog, Event, ServiceName, Stream};
-use laneway_journal::{Fault, Follower};
+use laneway_journal::{Fault, Follower, Position};
 use laneway_runtime::Shutdown;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -37,7 +37,7 @@ pub enum StoreError {
     #[error("view: {0}")]
     View(#[from] ViewError),
     /// The journal is not the one that the view was made from.
-    #[error("journal: {fault}. If the journal is right, remove {} and start again: the view is rebuilt from it", .path.display())]
+    #[error("{}. Where the journal is found to be right, as after its repair, remove {}: the view is rebuilt from it", .fault.halt(), .path.display())]
     Journal {
         /// What was found.
         fault: Fault,
@@ -50,6 +50,17 @@ pub enum StoreError {
     /// A part of the store panicked; its log has the place.
     #[error("panicked: a part of the store panicked")]
     Panicked,
+}
+
+impl StoreError {
+    /// What is wrong with the journal, where that is what ended it.
+    #[must_use]
+    pub const fn fault(&self) -> Option<&Fault> {
+        match self {
+            Self::Journal { fault, .. } => Some(fault),
+            Self::View(_) | Self::Bus(_) | Self::Panicked => None,
+        }
+    }
 }
 
 /// Runs a store until `shutdown` is requested, or something ends it.
@@ -72,7 +83,8 @@ pub async fn run(bus: Bus, config: StoreConfig, shutdown: Shutdown) -> Result<()
         ended = &mut following => return ended.map_err(|_| StoreError::Panicked)?,
     };
     if caught_up {
-        let service = Service::start(&bus, ServiceName::SessionStore, QUEUE_GROUP, routes(&store)).await?;
+        let (name, position) = (ServiceName::SessionStore, position(&store.view));
+        let service = Service::start_described(&bus, name, QUEUE_GROUP, position, routes(&store)).await?;
         tracing::info!(service = %ServiceName::SessionStore, journal_seq = store.view.applied().number, "ready");
         tokio::select! {
             () = shutdown.requested() => service.stop().await,
@@ -85,6 +97,15 @@ pub async fn run(bus: Bus, config: StoreConfig, shutdown: Shutdown) -> Result<()
     // Only now: requests that were being answered may have waited for frames.
     stop.request();
     following.await.map_err(|_| StoreError::Panicked)?
+}
+
+/// What a replica says of its position, which `laneway journal check` compares with the journal.
+fn position(view: &View) -> Details {
+    let view = view.clone();
+    Arc::new(move || {
+        let Position { number, hash } = view.applied();
+        vec![("journal_seq", number.to_string()), ("journal_hash", hash.to_string())]
+    })
 }
 
 /// The end of the journal when the store starts: what it shows before that would be older than what it showed last.

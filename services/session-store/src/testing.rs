@@ -59,9 +59,14 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// A view that has read nothing, of a journal without a frame.
+    pub(crate) fn empty() -> Self {
+        Self::open(folder())
+    }
+
     /// A journal that begins as every journal does.
     pub(crate) fn new() -> Self {
-        let mut world = Self::open(folder());
+        let mut world = Self::empty();
         world.frame(Body::Started { instance: "test".to_owned(), process: Uuid::nil(), attempt: 1 });
         world.commit(vec![Event::HashKeyCreated { key: hash_key() }]);
         world

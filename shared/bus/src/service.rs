@@ -32,6 +32,9 @@ const _: () = assert!(MAX_BODY_BYTES < MAX_INSIDE_BYTES && MAX_INSIDE_BYTES < 10
 /// Asked when a reply leaves: the leader's epoch now, or none when this process may not answer any more.
 pub type Gate = Arc<dyn Fn() -> Option<Epoch> + Send + Sync>;
 
+/// Asked with each description of an instance: what it says of itself now, beside what every instance says.
+pub type Details = Arc<dyn Fn() -> Vec<(&'static str, String)> + Send + Sync>;
+
 /// The largest body of an endpoint, in bytes.
 pub(crate) const fn max_bytes(endpoint: Endpoint) -> usize {
     if endpoint.is_internal() { MAX_INSIDE_BYTES } else { MAX_BODY_BYTES }
@@ -57,6 +60,7 @@ pub struct Closed {
 struct Shared {
     bus: Bus,
     gate: Option<Gate>,
+    details: Option<Details>,
     served: Vec<Served>,
     tasks: TaskTracker,
 }
@@ -75,7 +79,18 @@ struct Served {
 impl Service {
     /// Serves endpoints. Of the services with one queue group, one gets each request.
     pub async fn start(bus: &Bus, name: ServiceName, queue_group: &str, routes: Vec<Route>) -> Result<Self, BusError> {
-        Self::serve(bus, name, queue_group, None, routes).await
+        Self::serve(bus, name, queue_group, (None, None), routes).await
+    }
+
+    /// As [`Service::start`], with more in the metadata of each description, as `nats micro info` shows it.
+    pub async fn start_described(
+        bus: &Bus,
+        name: ServiceName,
+        queue_group: &str,
+        details: Details,
+        routes: Vec<Route>,
+    ) -> Result<Self, BusError> {
+        Self::serve(bus, name, queue_group, (None, Some(details)), routes).await
     }
 
     /// Serves endpoints of a leader. IMPORTANT: the gate is asked when each reply leaves, errors included: with none the reply
@@ -87,20 +102,20 @@ impl Service {
         gate: Gate,
         routes: Vec<Route>,
     ) -> Result<Self, BusError> {
-        Self::serve(bus, name, queue_group, Some(gate), routes).await
+        Self::serve(bus, name, queue_group, (Some(gate), None), routes).await
     }
 
     async fn serve(
         bus: &Bus,
         name: ServiceName,
         queue_group: &str,
-        gate: Option<Gate>,
+        (gate, details): (Option<Gate>, Option<Details>),
         routes: Vec<Route>,
     ) -> Result<Self, BusError> {
         let stop = CancellationToken::new();
         let (takers, tasks) = (TaskTracker::new(), TaskTracker::new());
         let served = routes.into_iter().map(|route| Served::new(bus, route)).collect();
-        let shared = Arc::new(Shared { bus: bus.clone(), gate, served, tasks: tasks.clone() });
+        let shared = Arc::new(Shared { bus: bus.clone(), gate, details, served, tasks: tasks.clone() });
         // Guarded from here on, so that a subscription that fails ends those before it.
         let service = Self { stop: stop.clone().drop_guard(), takers, tasks };
         for (index, served) in shared.served.iter().enumerate() {

@@ -51,6 +51,34 @@ pub enum Fault {
     },
 }
 
+impl Fault {
+    /// The stable code of the fault.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::DataLoss { .. } => "data_loss",
+            Self::NewerFormat { .. } => "newer_format",
+            Self::UnreleasedFormat { .. } => "unreleased_format",
+            Self::OtherJournal { .. } => "other_journal",
+        }
+    }
+
+    /// Whether the stream is damaged, or another: not merely written by another version.
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        match self {
+            Self::DataLoss { .. } | Self::OtherJournal { .. } => true,
+            Self::NewerFormat { .. } | Self::UnreleasedFormat { .. } => false,
+        }
+    }
+
+    /// What a service says when it stops because of this fault: code, frames, what is wrong, and the next command.
+    #[must_use]
+    pub fn halt(&self) -> String {
+        if self.is_damage() { format!("{self}; run: laneway journal check") } else { self.to_string() }
+    }
+}
+
 /// What is wrong with the frames that a [`Fault::DataLoss`] names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Loss {
@@ -60,6 +88,9 @@ pub enum Loss {
     /// The stream holds others than those that were read or acknowledged.
     #[error("are not those that were read before")]
     Replaced,
+    /// One names another frame before it than the one that is there: either of the two was changed.
+    #[error("do not fit together: one of them was changed")]
+    Changed,
     /// The bytes are no frame.
     #[error("cannot be read")]
     Unreadable,
@@ -93,9 +124,14 @@ impl Chain {
     /// A chain that goes on behind a frame whose bytes are known to be right.
     pub(crate) fn behind<E: DeserializeOwned>(number: u64, bytes: &[u8]) -> Result<Self, Fault> {
         let frame: Frame<E> = decode(number, bytes)?;
+        Ok(Self::at(&frame, FrameHash::of(bytes)))
+    }
+
+    /// A chain that goes on behind this frame.
+    pub(crate) fn at<E>(frame: &Frame<E>, hash: FrameHash) -> Self {
         let mut chain = Self::default();
-        chain.follow(&frame, FrameHash::of(bytes));
-        Ok(chain)
+        chain.follow(frame, hash);
+        chain
     }
 
     /// Before the first frame, of a journal that is already known, so that no other may take its place.
@@ -151,17 +187,23 @@ impl Chain {
             return Err(Fault::OtherJournal { number, expected, found: frame.journal_id });
         }
         if frame.prev != self.position.hash {
-            return Err(lost(number, Loss::Replaced));
+            // Whether this frame or the one before it was changed shows only in the next.
+            return Err(Fault::DataLoss { first: self.position.number.max(1), last: number, loss: Loss::Changed });
         }
+        if frame.number != number || !self.is_continued_by(frame) {
+            return Err(lost(number, Loss::Disordered));
+        }
+        Ok(())
+    }
+
+    /// Whether epoch and time of a frame may follow.
+    pub(crate) fn is_continued_by<E>(&self, frame: &Frame<E>) -> bool {
         // A leader begins its epoch and ends it; before the first and after an end only a leader can begin.
         let epoch_continues = match frame.body {
             Body::Started { .. } => frame.epoch == self.epoch + 1,
             Body::Stopped | Body::Turns(_) => frame.epoch == self.epoch && self.position.number > 0 && !self.stopped,
         };
-        if frame.number != number || !epoch_continues || frame.time < self.time {
-            return Err(lost(number, Loss::Disordered));
-        }
-        Ok(())
+        epoch_continues && frame.time >= self.time
     }
 }
 
@@ -169,7 +211,7 @@ pub(crate) fn lost(number: u64, loss: Loss) -> Fault {
     Fault::DataLoss { first: number, last: number, loss }
 }
 
-fn decode<E: DeserializeOwned>(number: u64, bytes: &[u8]) -> Result<Frame<E>, Fault> {
+pub(crate) fn decode<E: DeserializeOwned>(number: u64, bytes: &[u8]) -> Result<Frame<E>, Fault> {
     Frame::decode(bytes).map_err(|error| match error {
         Undecodable::NewerFormat { format } => Fault::NewerFormat { number, format },
         Undecodable::UnreleasedFormat { format } => Fault::UnreleasedFormat { number, format },

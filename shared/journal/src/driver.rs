@@ -18,7 +18,7 @@ use crate::draft::TurnDraft;
 use crate::frame::{Committed, Position};
 use crate::node::{Action, Node, NotLeading, PublishOutcome, ReadOutcome, Released, ServerInfo, Settings};
 use crate::store::Store;
-use crate::tail::{Arrival, Tail};
+use crate::tail::{Arrival, Tail, look_again};
 
 /// Where the journal is, and how it is led.
 #[derive(Clone, Debug)]
@@ -67,6 +67,8 @@ pub struct Journal<E, T> {
     publishing: Option<BoxFuture<'static, PublishOutcome>>,
     reading: Option<BoxFuture<'static, ReadOutcome>>,
     asking: Option<BoxFuture<'static, Option<ServerInfo>>>,
+    /// A leader reads nothing, so it looks now and then whether the stream is still its journal.
+    looking: Option<BoxFuture<'static, Result<(), Fault>>>,
 }
 
 impl<E: Serialize + DeserializeOwned, T> Journal<E, T> {
@@ -80,7 +82,13 @@ impl<E: Serialize + DeserializeOwned, T> Journal<E, T> {
             publishing: None,
             reading: None,
             asking: None,
+            looking: None,
         }
+    }
+
+    /// Takes in that a view outside has had this frame from the journal: this process does not lead before it has read it.
+    pub fn expect(&mut self, witness: Position) {
+        self.node.expect(witness);
     }
 
     /// What happens next. All work of the journal is done here, so it is to be awaited all the time; nothing is lost when
@@ -195,18 +203,23 @@ impl<E: Serialize + DeserializeOwned, T> Journal<E, T> {
     }
 
     async fn wait(&mut self) {
-        let Self { node, store, tail, publishing, reading, asking } = self;
+        let Self { node, store, tail, publishing, reading, asking, looking } = self;
         let at = node.position();
-        if !node.is_following() {
+        if node.is_following() {
+            *looking = None;
+            tail.get_or_insert_with(|| Tail::new(store.clone(), at));
+        } else {
             *tail = None;
-        } else if tail.is_none() {
-            *tail = Some(Tail::new(store.clone(), at));
+            looking.get_or_insert_with(|| look_again(store.clone(), at).boxed());
         }
         let sleeping = node.next_wakeup().map(|due| sleep(Duration::from_millis(due.since(boot_now()))));
         tokio::select! {
             outcome = answer(publishing) => node.on_published(Now::read(), &outcome),
             outcome = answer(reading) => node.on_read(Now::read(), outcome),
             info = answer(asking) => node.on_server_info(Now::read(), info),
+            looked = answer(looking) => if let Err(fault) = looked {
+                node.on_fault(Now::read(), fault);
+            },
             arrival = arrival(tail, at) => match arrival {
                 Ok(Arrival::Frame(number, bytes)) => node.on_frame(Now::read(), number, &bytes),
                 Ok(Arrival::Begun(_)) => {}

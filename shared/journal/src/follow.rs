@@ -9,7 +9,12 @@ use serde::de::DeserializeOwned;
 use crate::chain::{Chain, Fault, Link, Loss};
 use crate::frame::{Committed, Position};
 use crate::store::Store;
-use crate::tail::{Arrival, Tail};
+use crate::tail::{Arrival, Tail, read_own};
+
+/// Waits until the server has shown the frame at `position`, and whether it is that frame.
+pub async fn check_position(client: Client, stream: &str, position: Position) -> Result<(), Fault> {
+    read_own(&Store::new(client, stream, ""), position).await.map(drop)
+}
 
 /// Frames behind a position, each one strictly the successor of the one before.
 pub struct Follower<E> {

@@ -91,6 +91,12 @@ impl FrameHash {
         Self(bytes)
     }
 
+    /// A hash from its 64 hexadecimal digits.
+    #[must_use]
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        blake3::Hash::from_hex(digits).ok().map(|hash| Self(*hash.as_bytes()))
+    }
+
     /// The 32 bytes of the hash.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {

@@ -14,7 +14,11 @@
 //! | [`follow`] | reading the journal from a stored position, for the views |
 //! | `testing` | what simulations are made of, with the feature `testing` |
 //! | [`recording`] | a journal in a file |
+//! | [`place`] | where in the journal a public event has its origin |
+//! | [`audit`] | reading a journal that may be damaged: what is wrong, and how far it is right |
+//! | [`rewrite`] | writing a stream again from frames that are right, and what a view still holds |
 
+pub mod audit;
 pub mod chain;
 pub mod clock;
 pub mod draft;
@@ -22,7 +26,9 @@ pub mod driver;
 pub mod follow;
 pub mod frame;
 pub mod node;
+pub mod place;
 pub mod recording;
+pub mod rewrite;
 
 mod check;
 mod fence;
@@ -36,7 +42,7 @@ mod time;
 pub use chain::{Fault, Loss};
 pub use draft::{TurnDraft, TurnTooLarge};
 pub use driver::{Journal, JournalConfig, Progress};
-pub use follow::Follower;
+pub use follow::{Follower, check_position};
 pub use frame::{Body, Committed, Frame, FrameHash, Position, Turn};
 pub use node::{NotLeading, Released};
 pub use recording::{RecordingError, RecordingReader, RecordingWriter};

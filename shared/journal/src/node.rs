@@ -100,6 +100,8 @@ pub(crate) struct Common<E, T> {
     pub(crate) chain: Chain,
     /// The highest number that the stream is known to have held.
     pub(crate) known_end: u64,
+    /// A frame that a view had from the journal. Nobody leads from before it: that would write another in its place.
+    pub(crate) witness: Position,
     /// How often this process has tried to lead.
     pub(crate) attempts: u64,
     pub(crate) stopping: bool,
@@ -137,6 +139,7 @@ impl<E: Serialize + DeserializeOwned, T> Node<E, T> {
         let common = Common {
             // A journal that is not to be made has a first frame.
             known_end: u64::from(settings.new_journal.is_none()),
+            witness: Position::START,
             settings,
             chain: Chain::default(),
             attempts: 0,
@@ -144,6 +147,12 @@ impl<E: Serialize + DeserializeOwned, T> Node<E, T> {
             out: VecDeque::new(),
         };
         Self { common, role: Role::Standby(Box::new(Standby::new(now))) }
+    }
+
+    /// Takes in that a view outside has had this frame from the journal: the node does not lead before it has read it.
+    pub fn expect(&mut self, witness: Position) {
+        self.common.known_end = self.common.known_end.max(witness.number);
+        self.common.witness = witness;
     }
 
     /// The next action, if there is one. To be called until there is none, after every input and at
@@ -210,7 +219,7 @@ impl<E: Serialize + DeserializeOwned, T> Node<E, T> {
 
     /// Takes a finding of the reader of the stream, after which the node has ended.
     pub fn on_fault(&mut self, now: Now, fault: Fault) {
-        if matches!(self.role, Role::Standby(_)) {
+        if !matches!(self.role, Role::Ended) {
             self.turn_to(Next::Faulted(fault), now);
         }
     }
@@ -305,6 +314,9 @@ impl<E: Serialize + DeserializeOwned, T> Node<E, T> {
             Next::Lead(leader) => self.role = Role::Leader(leader),
             Next::Deposed => {
                 self.common.known_end = self.common.known_end.max(self.common.chain.position.number);
+                if self.common.chain.position.number > self.common.witness.number {
+                    self.common.witness = self.common.chain.position;
+                }
                 self.common.chain = self.common.chain.restart();
                 self.common.out.clear();
                 self.common.out.push_back(Action::Deposed);

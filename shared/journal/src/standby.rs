@@ -140,6 +140,10 @@ impl<E: Serialize + DeserializeOwned> Standby<E> {
         common.known_end = common.known_end.max(number);
         match common.chain.accept(number, bytes) {
             Ok(Link::Next(committed)) => {
+                let (found, known) = (committed.position, common.witness);
+                if found.number == known.number && found.hash != known.hash {
+                    return Next::Faulted(lost(number, Loss::Replaced));
+                }
                 // Another's frame stands where ours would, so ours never will.
                 self.candidacy = None;
                 self.heard = now.boot;
@@ -233,8 +237,9 @@ impl<E: Serialize + DeserializeOwned> Standby<E> {
     }
 
     fn take_over<T>(&mut self, common: &mut Common<E, T>, now: Now) {
-        if common.chain.position.number == 0 && common.known_end > 0 {
-            // There are frames, and none has arrived yet.
+        let none_arrived = common.chain.position.number == 0 && common.known_end > 0;
+        if none_arrived || common.chain.position.number < common.witness.number {
+            // There are frames that have not arrived yet, or are lost: reading them by number tells.
             self.heard = now.boot;
             return;
         }

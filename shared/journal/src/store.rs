@@ -87,6 +87,17 @@ impl Store {
         }
     }
 
+    /// The first numbers in a row that the stream has had and does not have, although it has others; none where there is no
+    /// such gap, or no answer.
+    pub(crate) async fn hole(&self) -> Option<(u64, u64)> {
+        let request = serde_json::json!({"deleted_details": true});
+        let reply: Result<InfoReply, _> = self.context.request(format!("STREAM.INFO.{}", self.stream), &request).await;
+        let deleted = reply.ok()?.state?.deleted;
+        let first = *deleted.first()?;
+        let last = deleted.iter().zip(first..).take_while(|(number, expected)| *number == expected).last();
+        Some((first, last.map_or(first, |(number, _)| *number)))
+    }
+
     /// Begins a delivery of all messages from `first` on.
     pub(crate) async fn deliver_from(&self, first: u64) -> Result<Subscriber, async_nats::Error> {
         let inbox = self.client.new_inbox();
@@ -140,6 +151,8 @@ struct InfoReply {
 #[derive(Deserialize)]
 struct StateReply {
     last_seq: u64,
+    #[serde(default)]
+    deleted: Vec<u64>,
 }
 
 #[derive(Deserialize)]

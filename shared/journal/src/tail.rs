@@ -23,6 +23,9 @@ const DEAD_AFTER: Duration = Duration::from_millis(2_500);
 /// How long to wait before a failed beginning is tried again.
 const RETRY: Duration = Duration::from_millis(LOOK_AGAIN_MS);
 
+/// How often a process that reads nothing, because it leads, looks whether the stream is still its journal.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
 /// What a delivery brings.
 pub(crate) enum Arrival {
     /// The delivery has begun. The frame at the reader's own position is there and right; these are its bytes.
@@ -164,6 +167,7 @@ fn connects(store: &Store) -> u64 {
 
 async fn begin(store: Store, at: Position) -> Result<(Delivery, Option<Bytes>), Fault> {
     let own = read_own(&store, at).await?;
+    look_for_hole(&store).await?;
     loop {
         let connects = connects(&store);
         match store.deliver_from(at.number + 1).await {
@@ -177,8 +181,27 @@ async fn begin(store: Store, at: Position) -> Result<(Delivery, Option<Bytes>), 
     }
 }
 
+/// The stream has no hole, as far as its server says: also one before the reader's position is lost data.
+async fn look_for_hole(store: &Store) -> Result<(), Fault> {
+    match store.hole().await {
+        Some((first, last)) => Err(Fault::DataLoss { first, last, loss: Loss::Missing }),
+        None => Ok(()),
+    }
+}
+
+/// Looks at the stream for one that reads nothing: after a while, or when the connection is another, the frame `seen` must
+/// still be there, and no hole.
+pub(crate) async fn look_again(store: Store, seen: Position) -> Result<(), Fault> {
+    let (begun, connected) = (Instant::now(), connects(&store));
+    while begun.elapsed() < LOOK_AGAIN && connects(&store) == connected {
+        sleep(LOOK).await;
+    }
+    read_own(&store, seen).await?;
+    look_for_hole(&store).await
+}
+
 /// The frame at the reader's own position, which must be the one that it applied.
-async fn read_own(store: &Store, at: Position) -> Result<Option<Bytes>, Fault> {
+pub(crate) async fn read_own(store: &Store, at: Position) -> Result<Option<Bytes>, Fault> {
     if at.number == 0 {
         return Ok(None);
     }

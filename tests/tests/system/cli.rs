@@ -76,6 +76,9 @@ const AROUND: &[Case] = &[
     ("laneway events tail --no-follow --type run.failed", 0, &["run.failed", "provider_error"]),
     ("laneway events tail --type run.dreamt", 2, &[]),
     ("laneway events verify", 0, &["whole"]),
+    ("laneway journal check", 0, &["epochs 1 to", "ok"]),
+    ("laneway journal check --store /nowhere", 6, &["no_view"]),
+    ("laneway journal repair", 6, &["stop them first"]),
     ("laneway doctor", 0, &["leader", "scheduler-", "worker-a", "nothing is wrong"]),
     ("laneway doctor --ready scheduler", 0, &["scheduler is ready"]),
     ("laneway doctor --ready nobody", 2, &[]),
@@ -106,6 +109,7 @@ const JSON: &[(&str, i32, &str)] = &[
     ("laneway --json run cancel --session $S", 0, "runs"),
     ("laneway --json events tail --no-follow", 0, "prev_hash"),
     ("laneway --json events verify", 0, "events"),
+    ("laneway --json journal check", 0, "frames"),
     ("laneway --json doctor", 0, "findings"),
     ("laneway --json provision --print", 0, "streams"),
     // An error is a value on stderr.

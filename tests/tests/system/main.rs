@@ -18,6 +18,7 @@ mod cli;
 mod compose;
 mod conversation;
 mod crashes;
+mod data_loss;
 mod doctor;
 mod events;
 mod intake;

@@ -9,6 +9,7 @@ mod decode;
 mod doctor;
 mod events;
 mod intake;
+mod journal;
 mod limits;
 mod provision;
 mod replay;
@@ -30,6 +31,7 @@ use crate::exit::{CliError, EXIT_CODES, Exit};
 use crate::{demo, top};
 pub(crate) use context::Context;
 pub(crate) use events::{payload_text, verdict};
+pub(crate) use journal::RepairArgs;
 pub(crate) use up::on_signals;
 
 /// Durable sessions and a scheduler for model calls, on top of NATS.
@@ -116,6 +118,9 @@ pub enum Command {
     /// Shows and checks the public events.
     #[command(subcommand)]
     Events(events::EventsCommand),
+    /// Checks the journal, and repairs one that was damaged.
+    #[command(subcommand)]
+    Journal(journal::JournalCommand),
     /// Turns MessagePack on stdin into JSON; JSON and text pass through.
     ///
     /// Made for `nats sub --translate 'laneway decode' 'laneway.>'`. Frames of the journal are shown as arrays.
@@ -152,6 +157,7 @@ impl Cli {
             Command::Intake(command) => intake::run(&context, command).await,
             Command::Top(args) => top::run(&context, &args).await,
             Command::Events(command) => events::run(&context, command).await,
+            Command::Journal(command) => journal::run(&context, command).await,
             Command::Decode => decode::run(&context),
             Command::Doctor(args) => doctor::run(&context, &args).await,
             Command::Provision(args) => provision::run(&context, &args).await,
@@ -176,6 +182,7 @@ impl Command {
             | Self::Intake(_)
             | Self::Top(_)
             | Self::Events(_)
+            | Self::Journal(_)
             | Self::Decode
             | Self::Doctor(_)
             | Self::Provision(_)
@@ -199,6 +206,7 @@ impl Command {
             | Self::Budget(_)
             | Self::Intake(_)
             | Self::Events(_)
+            | Self::Journal(_)
             | Self::Decode
             | Self::Doctor(_)
             | Self::Provision(_)

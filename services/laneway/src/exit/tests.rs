@@ -15,6 +15,8 @@ fn each_error_has_its_documented_code() {
         (CliError::NoNats { url: "nats://x".into(), seconds: 1 }, 3),
         (CliError::Demo("x".into()), 6),
         (CliError::Replay(ReplayError::Diverged { number: 3 }), 7),
+        (CliError::Store("x".into()), 6),
+        (CliError::Repair("x".into()), 6),
         (CliError::Output(io::ErrorKind::BrokenPipe.into()), 0),
         (CliError::Output(io::ErrorKind::StorageFull.into()), 6),
     ];
@@ -33,7 +35,7 @@ fn the_help_names_every_code() {
         Exit::RunNotCompleted,
         Exit::CheckFailed,
         Exit::Fault,
-        Exit::JournalFault,
+        Exit::JournalDamaged,
         Exit::Interrupted,
     ];
     for exit in all {

@@ -25,9 +25,10 @@ use crate::desk::{Desk, Order};
 use crate::lease::Lease;
 use crate::office::Office;
 use crate::publisher::Publisher;
+use crate::recorded::Recorded;
 use crate::{SchedulerConfig, SchedulerError};
 
-use self::core::{Core, Effects, LOOK_AGAIN, Settings};
+use self::core::{Core, Effects, Settings};
 
 /// How much longer than a lease a standby waits for a frame, in milliseconds.
 const TAKEOVER_MARGIN_MS: u64 = 1_000;
@@ -68,31 +69,23 @@ pub(crate) async fn run(bus: Bus, config: SchedulerConfig, shutdown: Shutdown) -
 
 async fn prepare(bus: &Bus, config: &SchedulerConfig) -> Result<(Journal<Event, Effects>, Subscriber), SchedulerError> {
     ensure_streams(bus).await?;
+    let recorded = Recorded::read(bus).await;
     let settings = node::Settings {
         instance: config.instance.clone(),
         process: Uuid::from_bytes(laneway_runtime::random::bytes::<16>()?),
         // Where public events are left, an empty journal is lost data and not a new deployment.
-        new_journal: (public_events(bus).await? == 0).then(Uuid::now_v7),
+        new_journal: recorded.is_nothing().then(Uuid::now_v7),
         lease_ms: LEADER_LEASE_MS,
         margin_ms: TAKEOVER_MARGIN_MS,
     };
     let stream = bus.prefix().stream(Stream::Journal);
     let subject = bus.prefix().subject(&Subject::Journal);
-    let journal = Journal::new(bus.client().clone(), JournalConfig { stream, subject, settings });
+    let mut journal = Journal::new(bus.client().clone(), JournalConfig { stream, subject, settings });
+    if let Some(position) = recorded.position() {
+        journal.expect(position);
+    }
     let announcements = bus.subscribe(bus.prefix().all(Family::Workers)).await?;
     Ok((journal, announcements))
-}
-
-/// The number of the last public event; 0 when there never was one. Waits for the server as long as it takes.
-async fn public_events(bus: &Bus) -> Result<u64, SchedulerError> {
-    let name = bus.prefix().stream(Stream::Flight);
-    loop {
-        match bus.jetstream().get_stream(&name).await {
-            Ok(stream) => return Ok(stream.cached_info().state.last_sequence),
-            Err(error) => tracing::warn!(%error, stream = name, "waiting for the stream of public events"),
-        }
-        sleep(LOOK_AGAIN).await;
-    }
 }
 
 /// The scheduler's one task.

@@ -14,7 +14,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use fjall::{Database, PersistMode, Snapshot};
+use fjall::{Database, Keyspace, PersistMode, Snapshot};
 use laneway_contract::{Event, HashKey};
 use laneway_journal::{Body, Committed, Position};
 use tokio::sync::watch;
@@ -40,6 +40,9 @@ pub enum ViewError {
     /// Another process has it open.
     #[error("in_use: {} is open in another process", .0.display())]
     InUse(PathBuf),
+    /// There is no view in the folder.
+    #[error("no_view: {} holds no view of a session store", .0.display())]
+    NoView(PathBuf),
     /// It was written by a version with another layout.
     #[error("other_layout: {} has layout {found}, this program has {LAYOUT}: remove it, and it is rebuilt from the journal", .path.display())]
     OtherLayout {
@@ -111,31 +114,66 @@ pub(crate) struct Reading {
 impl View {
     /// Opens the view in the folder `path`, or makes an empty one, at the position up to which it is surely on disk.
     pub fn open(path: &Path) -> Result<(Self, Writer), ViewError> {
-        let database = Database::builder(path).cache_size(CACHE_BYTES).open().map_err(|error| {
-            if matches!(error, fjall::Error::Locked) { ViewError::InUse(path.to_owned()) } else { error.into() }
-        })?;
-        let spaces = Spaces::open(&database)?;
+        let (database, spaces) = Self::database(path)?;
         let meta = spaces.get(Space::Meta);
-        match meta.get(keys::LAYOUT)?.as_deref() {
-            None => meta.insert(keys::LAYOUT, [LAYOUT])?,
-            Some([LAYOUT]) => {}
-            Some(found) => {
-                let found = found.first().copied().unwrap_or(0);
-                return Err(ViewError::OtherLayout { path: path.to_owned(), found });
-            }
+        if !Self::has_layout(meta, path)? {
+            meta.insert(keys::LAYOUT, [LAYOUT])?;
         }
         // IMPORTANT: not the applied position. After a power loss the keyspaces may stand at different batches, because
         // the database syncs its tables before its log; up to here all of them are complete.
         let synced = meta.get(keys::SYNCED)?.map_or(Ok(Position::START), |value| keys::read_position(&value))?;
         meta.insert(keys::APPLIED, keys::position(synced))?;
+        let view = Self::at(database, spaces, synced)?;
+        Ok((view.clone(), Writer { view, synced }))
+    }
+
+    /// Opens a view as it was left, with the position up to which it is surely on disk. Writes nothing of its own into it,
+    /// and makes none.
+    pub(crate) fn open_as_left(path: &Path) -> Result<(Self, Position), ViewError> {
+        // The database would make itself where there is none.
+        if !std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(ViewError::NoView(path.to_owned()));
+        }
+        let (database, spaces) = Self::database(path)?;
+        let meta = spaces.get(Space::Meta);
+        if !Self::has_layout(meta, path)? {
+            return Err(ViewError::NoView(path.to_owned()));
+        }
+        let position = |key: &[u8]| -> Result<Position, ViewError> {
+            meta.get(key)?.map_or(Ok(Position::START), |value| keys::read_position(&value))
+        };
+        let (applied, synced) = (position(keys::APPLIED)?, position(keys::SYNCED)?);
+        Ok((Self::at(database, spaces, applied)?, synced))
+    }
+
+    fn database(path: &Path) -> Result<(Database, Spaces), ViewError> {
+        let database = Database::builder(path).cache_size(CACHE_BYTES).open().map_err(|error| {
+            if matches!(error, fjall::Error::Locked) { ViewError::InUse(path.to_owned()) } else { error.into() }
+        })?;
+        let spaces = Spaces::open(&database)?;
+        Ok((database, spaces))
+    }
+
+    /// Whether it is a view with this layout; false of a new one.
+    fn has_layout(meta: &Keyspace, path: &Path) -> Result<bool, ViewError> {
+        match meta.get(keys::LAYOUT)?.as_deref() {
+            None => Ok(false),
+            Some([LAYOUT]) => Ok(true),
+            Some(found) => {
+                let found = found.first().copied().unwrap_or(0);
+                Err(ViewError::OtherLayout { path: path.to_owned(), found })
+            }
+        }
+    }
+
+    fn at(database: Database, spaces: Spaces, applied: Position) -> Result<Self, ViewError> {
         let hash_key = OnceLock::new();
-        if let Some(key) = meta.get(keys::HASH_KEY)? {
+        if let Some(key) = spaces.get(Space::Meta).get(keys::HASH_KEY)? {
             let key: HashKey = decode(Space::Meta, &key)?;
             hash_key.get_or_init(|| key);
         }
-        let inner = Inner { database, spaces, hash_key, applied: watch::Sender::new(synced) };
-        let view = Self { inner: Arc::new(inner) };
-        Ok((view.clone(), Writer { view, synced }))
+        let inner = Inner { database, spaces, hash_key, applied: watch::Sender::new(applied) };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The last frame that readers see.
@@ -204,6 +242,16 @@ impl Writer {
             }
         }
         self.commit(draft, position)
+    }
+
+    /// Applies events as if the frame behind the applied position held them: to see what would come of them.
+    pub(crate) fn rehearse(&mut self, events: &[Event]) -> Result<(), ViewError> {
+        let number = self.view.applied().number + 1;
+        let mut draft = Draft::new(&self.view.inner.spaces);
+        for event in events {
+            draft.event(number, event)?;
+        }
+        self.commit(draft, Position { number, ..Position::START })
     }
 
     fn commit(&self, mut draft: Draft<'_>, position: Position) -> Result<(), ViewError> {

@@ -103,7 +103,8 @@ impl Reading {
         self.snapshot.range(self.keyspace(space), first..=last)
     }
 
-    pub(super) fn all(&self, space: Space) -> Iter {
+    /// Every entry, in the order of the keys.
+    pub(crate) fn all(&self, space: Space) -> Iter {
         self.snapshot.iter(self.keyspace(space))
     }
 }

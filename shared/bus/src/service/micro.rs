@@ -84,6 +84,9 @@ fn answer(shared: &Shared, identity: &Identity, message: &Message) -> Option<Val
             "queue_group": identity.queue_group,
         },
     });
+    for (name, value) in shared.details.iter().flat_map(|details| details()) {
+        answer["metadata"][name] = value.into();
+    }
     match verb {
         "INFO" => {
             answer["description"] = format!("Laneway {}", identity.service).into();

@@ -45,7 +45,6 @@ fn what_does_not_continue_the_chain_is_refused() {
     let first = started();
     let turns = Draft::Turns(&[]);
     let cases = [
-        ("another frame before it", envelope(2, 1, b"other", 100).seal(turns), Loss::Replaced),
         ("time falls", envelope(2, 1, &first, 99).seal(turns), Loss::Disordered),
         ("epoch rises without a start", envelope(2, 2, &first, 100).seal(turns), Loss::Disordered),
         ("epoch falls", envelope(2, 0, &first, 100).seal(turns), Loss::Disordered),
@@ -60,6 +59,35 @@ fn what_does_not_continue_the_chain_is_refused() {
             other => panic!("{name}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn a_frame_behind_another_than_was_read_is_refused() {
+    let second = envelope(2, 1, b"other", 100).seal(Draft::Turns(&[]));
+    let fault = Fault::DataLoss { first: 1, last: 2, loss: Loss::Changed };
+    assert_eq!(after_first().accept::<u64>(2, &second).unwrap_err(), fault);
+}
+
+#[test]
+fn a_fault_says_what_is_wrong_with_which_frames_and_what_to_run() {
+    let says = |fault: Fault, text: &str| assert_eq!(fault.halt(), text);
+    says(
+        Fault::DataLoss { first: 3, last: 5, loss: Loss::Missing },
+        "data_loss: frames 3 to 5 of the journal are missing; run: laneway journal check",
+    );
+    says(
+        Fault::OtherJournal { number: 1, expected: Uuid::nil(), found: JOURNAL },
+        "other_journal: frame 1 belongs to journal 00000000-0000-0000-0000-000000000001, not to \
+         00000000-0000-0000-0000-000000000000; run: laneway journal check",
+    );
+    // Nothing is damaged: another program reads it.
+    says(
+        Fault::NewerFormat { number: 2, format: 99 },
+        &format!(
+            "newer_format: frame 2 of the journal has format 99, this program reads up to {}",
+            crate::frame::FORMAT
+        ),
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::{Action, Node, NotLeading, PublishOutcome, ReadOutcome, Released, Ser
 use crate::chain::{Fault, Loss};
 use crate::clock::{BootMillis, Now};
 use crate::fence::LOST_AFTER_ANSWERS;
-use crate::frame::{Body, FRAME_CLOSES_AT, Frame};
+use crate::frame::{Body, FRAME_CLOSES_AT, Frame, FrameHash, Position};
 
 const LEASE_MS: u64 = 3_000;
 const MARGIN_MS: u64 = 1_000;
@@ -396,5 +396,46 @@ fn a_journal_that_was_read_once_is_not_made_again() {
         desk.boot += 100;
     }
     let fault = Fault::DataLoss { first: 1, last: 1, loss: Loss::Missing };
+    assert!(matches!(desk.poll(), Some(Action::Fault(found)) if found == fault));
+}
+
+/// A standby that has read the first frame, and knows of another from a view.
+fn standby_that_expects(number: u64, hash: FrameHash) -> Desk {
+    let leader = Desk::leading();
+    let mut standby = Desk::with(None, "standby");
+    standby.node.expect(Position { number, hash });
+    standby.stream.clone_from(&leader.stream);
+    standby.node.on_frame(standby.now(), 1, &leader.stream[0]);
+    standby
+}
+
+#[test]
+fn nobody_leads_before_the_last_frame_that_a_view_has_had() {
+    let mut standby = standby_that_expects(3, FrameHash::of(b"three"));
+    assert!(matches!(standby.poll(), Some(Action::Apply(_))));
+    // Longer than a lease and a margin: nobody else leads, either.
+    standby.boot = 2 * (LEASE_MS + MARGIN_MS);
+    for _ in 0..LOST_AFTER_ANSWERS {
+        assert!(matches!(standby.poll(), Some(Action::Read { number: 2 })));
+        standby.node.on_read(standby.now(), ReadOutcome::Missing { last: 1 });
+        standby.boot += 100;
+    }
+    let fault = Fault::DataLoss { first: 2, last: 3, loss: Loss::Missing };
+    assert!(matches!(standby.poll(), Some(Action::Fault(found)) if found == fault));
+}
+
+#[test]
+fn another_frame_than_a_view_has_had_stops_the_node() {
+    let mut standby = standby_that_expects(1, FrameHash::of(b"another"));
+    let fault = Fault::DataLoss { first: 1, last: 1, loss: Loss::Replaced };
+    assert!(matches!(standby.poll(), Some(Action::Fault(found)) if found == fault));
+}
+
+#[test]
+fn a_leader_whose_stream_is_another_ends() {
+    let mut desk = Desk::leading();
+    let fault = Fault::DataLoss { first: 1, last: 1, loss: Loss::Replaced };
+    desk.node.on_fault(desk.now(), fault.clone());
+    assert!(!desk.node.may_answer(desk.now()));
     assert!(matches!(desk.poll(), Some(Action::Fault(found)) if found == fault));
 }

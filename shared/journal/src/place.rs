@@ -1,9 +1,10 @@
-//! Where in the journal a stored event has its origin, as headers of its message.
+//! Where in the journal a stored public event has its origin, as headers of its message: the recorder goes on from there,
+//! and a scheduler that starts learns from it which frames there have been.
 
-use laneway_bus::async_nats::HeaderMap;
-use laneway_bus::header;
+use async_nats::HeaderMap;
 use laneway_contract::FlightSource;
-use laneway_journal::{FrameHash, Position};
+
+use crate::frame::{FrameHash, Position};
 
 /// The header with the number of the frame.
 pub const FRAME: &str = "Laneway-Frame";
@@ -52,9 +53,8 @@ impl Place {
     /// Reads the headers. None when one is missing or malformed: the message is not the recorder's.
     #[must_use]
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
-        let text = |name: &str| header(Some(headers), name);
-        let hash =
-            |name: &str| blake3::Hash::from_hex(text(name)?).ok().map(|hash| FrameHash::from_bytes(*hash.as_bytes()));
+        let text = |name: &str| headers.get(name).map(async_nats::HeaderValue::as_str);
+        let hash = |name: &str| FrameHash::from_hex(text(name)?);
         let frame = Position { number: text(FRAME)?.parse().ok()?, hash: hash(FRAME_HASH)? };
         Some(Self { frame, before: hash(FRAME_BEFORE)?, index: text(INDEX)?.parse().ok()? })
     }

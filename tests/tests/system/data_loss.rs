@@ -1,0 +1,228 @@
+//! A journal that lost frames, or holds others: every service stops and says so, `journal check` names it, and
+//! `journal repair` brings back what a store still holds.
+
+use std::path::Path;
+
+use laneway_contract::{Endpoint, ServiceName};
+use laneway_tests::damage::{Damage, frames};
+use laneway_tests::stack::{Stack, binary};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+/// The exit code of a service whose journal is damaged.
+const DAMAGED: i32 = 7;
+
+const SERVICES: [(ServiceName, &str); 3] = [
+    (ServiceName::Scheduler, "scheduler-a"),
+    (ServiceName::SessionStore, "store-a"),
+    (ServiceName::FlightRecorder, "recorder-a"),
+];
+
+/// A deployment with a thread of six messages, the last of them by a caller. Gives the session.
+async fn with_a_thread(stack: &Stack) -> String {
+    let session = stack.create_session("echo/default").await;
+    for n in 0..2 {
+        let run = json!({"session_id": session, "input": format!("question {n}"), "wait": true});
+        assert_eq!(stack.must(Endpoint::RunsSubmit, run).await["done"], true);
+    }
+    for n in 0..2 {
+        append(stack, &session, &format!("note {n}")).await;
+    }
+    recorded(stack).await;
+    session
+}
+
+async fn append(stack: &Stack, session: &str, text: &str) -> Value {
+    let body = json!({"session_id": session, "messages": [{"content": text}], "idempotency_key": text});
+    stack.must(Endpoint::SessionsAppend, body).await
+}
+
+/// Waits until the public events reach to the last message.
+async fn recorded(stack: &Stack) {
+    for _ in 0..100 {
+        let events = laneway_tests::streams::flight(&stack.bus).await;
+        let messages =
+            events.iter().filter(|event| String::from_utf8_lossy(event).contains("\"session.message\"")).count();
+        if messages >= 6 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("the public events do not come\n{}", stack.logs());
+}
+
+/// Ends everything in good order, so that what a view holds is on its disk.
+async fn stop_all(stack: &mut Stack) {
+    for name in ["worker-a", "scheduler-b", "scheduler-a", "store-a", "recorder-a"] {
+        assert_eq!(stack.terminate(name).await, Some(0), "{name}");
+    }
+}
+
+/// Whether a service has ended as one whose journal is damaged, naming frames and the next command.
+async fn assert_stops(stack: &mut Stack, name: &str, damage: Damage, frames: &str) {
+    let code = stack.ends(name).await;
+    let log = std::fs::read_to_string(stack.log_path(name)).unwrap();
+    let said = log.lines().rev().find(|line| line.contains("run: laneway journal check"));
+    assert_eq!(code, Some(DAMAGED), "{name}, {damage:?}: {log}");
+    let said = said.unwrap_or_else(|| panic!("{name}, {damage:?}: {log}"));
+    assert!(said.contains(frames), "{name}, {damage:?}: not {frames:?}: {said}");
+}
+
+/// Whether a service that starts reads what is damaged.
+fn finds(service: ServiceName, damage: Damage) -> bool {
+    match damage {
+        Damage::CutShort | Damage::Emptied | Damage::Hole | Damage::Swapped => true,
+        // It says that the leader has gone: no public event comes from it, and only the store has had it.
+        Damage::LastChanged => service == ServiceName::SessionStore,
+        // A recorder goes on behind the last event; a scheduler, and a store without a view, read from the start.
+        Damage::Changed => service != ServiceName::FlightRecorder,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_stops_each_service_at_its_start() {
+    for damage in Damage::ALL {
+        let mut stack = Stack::start("").await;
+        with_a_thread(&stack).await;
+        stop_all(&mut stack).await;
+        let last = damage.befall(&stack.bus).await;
+        let finders = SERVICES.iter().filter(|(service, _)| finds(*service, damage));
+        for (service, name) in finders.clone() {
+            if damage == Damage::Changed && *service == ServiceName::SessionStore {
+                std::fs::remove_dir_all(stack.data_path(name)).unwrap();
+            }
+            stack.start_part(*service, name, &[]);
+        }
+        let said = match damage {
+            Damage::CutShort => "are missing",
+            Damage::Emptied => "frames 1 to",
+            Damage::Hole => "frames 5 to 6 of the journal are missing",
+            Damage::Swapped | Damage::LastChanged => "are not those that were read before",
+            Damage::Changed => "frames 4 to 5 of the journal do not fit together",
+        };
+        for (_, name) in finders {
+            assert_stops(&mut stack, name, damage, said).await;
+        }
+        assert!(frames(&stack.bus).await.len() as u64 <= last, "{damage:?}: somebody wrote into it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_stops_each_service_while_it_runs() {
+    for damage in Damage::ALL {
+        // Frames that all have had are read by nobody that goes on.
+        if damage == Damage::Changed {
+            continue;
+        }
+        let mut stack = Stack::start("").await;
+        with_a_thread(&stack).await;
+        damage.befall(&stack.bus).await;
+        for name in ["scheduler-a", "scheduler-b", "store-a", "recorder-a"] {
+            // A leader reads no frame: it notices a stream that is another, and not one frame of it.
+            if damage == Damage::LastChanged && name.starts_with("scheduler") {
+                continue;
+            }
+            assert_stops(&mut stack, name, damage, "of the journal").await;
+        }
+    }
+}
+
+/// A verb about the journal: its exit code, and what it says as JSON.
+async fn journal(stack: &Stack, args: &[&str]) -> (Option<i32>, Value, String) {
+    let output = Command::new(binary())
+        .args(stack.flags())
+        .args(["--json", "journal"])
+        .args(args)
+        .current_dir(stack.dir())
+        .output()
+        .await
+        .unwrap();
+    let said = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    (output.status.code(), said, String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn store_folder(stack: &Stack) -> String {
+    stack.data_path("store-a").join("store").display().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_names_the_frames_of_each_kind_of_damage() {
+    for (damage, kind) in [
+        (Damage::CutShort, "cut_off"),
+        (Damage::Emptied, "cut_off"),
+        (Damage::Hole, "missing"),
+        (Damage::Swapped, "replaced"),
+        (Damage::LastChanged, "replaced"),
+        (Damage::Changed, "changed"),
+    ] {
+        let mut stack = Stack::start("").await;
+        with_a_thread(&stack).await;
+        let (code, right, error) = journal(&stack, &["check"]).await;
+        assert_eq!((code, &right["ok"]), (Some(0), &json!(true)), "{right} {error}");
+        assert!(right["views"].as_array().unwrap().len() >= 2, "public events and the store that runs: {right}");
+        stop_all(&mut stack).await;
+        let last = damage.befall(&stack.bus).await;
+        let (code, found, error) = journal(&stack, &["check", "--store", &store_folder(&stack)]).await;
+        assert_eq!(code, Some(5), "{damage:?}: {found} {error}");
+        let first = &found["findings"][0];
+        assert_eq!(first["damage"], kind, "{damage:?}: {found}");
+        assert_eq!(first["repairable"], true, "{found}");
+        let range = (first["first"].as_u64().unwrap(), first["last"].as_u64().unwrap());
+        let expected = match damage {
+            Damage::CutShort => (last / 2 + 1, last),
+            Damage::Emptied => (1, last),
+            Damage::Hole => (5, 6),
+            // From the first: also what no view tells of is another journal's.
+            Damage::Swapped => (1, range.1),
+            Damage::LastChanged => (last, last),
+            Damage::Changed => (4, 4),
+        };
+        assert_eq!(range, expected, "{damage:?}: {found}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repair_brings_back_what_a_store_holds_of_a_journal_that_was_cut_short() {
+    let mut stack = Stack::start("").await;
+    let session = with_a_thread(&stack).await;
+    let (code, _, refused) = journal(&stack, &["repair", "--yes"]).await;
+    assert_eq!(code, Some(6), "{refused}");
+    assert!(refused.contains("stop them first") && refused.contains("scheduler"), "{refused}");
+    let thread = stack.thread(&session).await;
+    let runs = stack.must(Endpoint::RunsList, json!({"session_id": session})).await["runs"].clone();
+    stop_all(&mut stack).await;
+
+    // Everything behind the first frames, so that the session itself is gone.
+    let whole = frames(&stack.bus).await;
+    laneway_tests::damage::put(&stack.bus, &whole[..2], &[]).await;
+    let store = store_folder(&stack);
+    let (code, plan, error) = journal(&stack, &["repair", "--store", &store]).await;
+    assert_eq!((code, &plan["done"], &plan["frames_kept"]), (Some(0), &json!(false), &json!(2)), "{plan} {error}");
+    assert_eq!((&plan["sessions"], &plan["messages"], &plan["runs"]), (&json!(1), &json!(6), &json!(2)), "{plan}");
+    assert_eq!(frames(&stack.bus).await, whole[..2], "nothing was changed");
+
+    let (code, done, error) =
+        journal(&stack, &["repair", "--store", &store, "--yes", "--backup", "saved.ndjson"]).await;
+    assert_eq!((code, &done["done"]), (Some(0), &json!(true)), "{done} {error}");
+    assert!(stack.dir().join("saved.ndjson").exists());
+    assert_eq!(frames(&stack.bus).await[..2], whole[..2], "byte for byte");
+    let (code, right, error) = journal(&stack, &["check"]).await;
+    assert_eq!(code, Some(0), "{right} {error}");
+
+    // The store that was salvaged is of before: it says so, and is rebuilt.
+    stack.start_part(ServiceName::SessionStore, "store-a", &[]);
+    assert_stops(&mut stack, "store-a", Damage::CutShort, "of the journal").await;
+    std::fs::remove_dir_all(Path::new(&store)).unwrap();
+    stack.start_all().await;
+    assert_eq!(stack.thread(&session).await, thread, "once, and in order");
+    let again = stack.must(Endpoint::RunsList, json!({"session_id": session})).await["runs"].clone();
+    assert_eq!(again, runs);
+    let repeated = append(&stack, &session, "note 1").await;
+    assert_eq!(repeated["repeated"], true, "the key came back: {repeated}");
+    append(&stack, &session, "note 2").await;
+    let run = json!({"session_id": session, "input": "and on", "wait": true});
+    assert_eq!(stack.must(Endpoint::RunsSubmit, run).await["done"], true);
+    assert_eq!(stack.thread(&session).await.len(), thread.len() + 3);
+    let verified = Command::new(binary()).args(stack.flags()).args(["events", "verify"]).output().await.unwrap();
+    assert_eq!(verified.status.code(), Some(0), "{}", String::from_utf8_lossy(&verified.stdout));
+}
