@@ -99,7 +99,8 @@ impl Part {
                 laneway_session_store::run(bus, config, shutdown).await.map_err(text)
             }
             ServiceName::Scheduler => {
-                let config = SchedulerConfig { instance: config.instance, limits: config.limits, catalog };
+                let memory = config.scheduler.memory();
+                let config = SchedulerConfig { instance: config.instance, limits: config.limits, catalog, memory };
                 Box::pin(laneway_scheduler::run(bus, config, shutdown)).await.map_err(text)
             }
             ServiceName::Worker => {

@@ -14,7 +14,8 @@
 //! | `advisories` | messages that are not delivered, noted in the journal |
 //! | `edge` | requests become commands: checked, hashed, every id fixed |
 //! | `publisher` | dispatches and cancel signals into their streams |
-//! | `replica` | what is asked of a store replica: ended runs and artifacts |
+//! | `replica` | what is asked of a store replica: ended runs, sessions that memory gave up, artifacts |
+//! | `reader` | orders that wait for what memory gave up |
 //! | `room` | replies that end early instead of growing too large |
 
 mod advisories;
@@ -26,12 +27,13 @@ mod leader;
 mod lease;
 mod office;
 mod publisher;
+mod reader;
 mod replica;
 mod room;
 mod waiters;
 
 use laneway_bus::{Bus, BusError, Service};
-use laneway_contract::{Catalog, Limits, ServiceName};
+use laneway_contract::{Catalog, Limits, MemoryLimits, ServiceName};
 use laneway_journal::Fault;
 use laneway_runtime::Shutdown;
 
@@ -44,6 +46,8 @@ pub struct SchedulerConfig {
     pub limits: Option<Limits>,
     /// The providers that runs may name.
     pub catalog: Catalog,
+    /// How much it holds in memory.
+    pub memory: MemoryLimits,
 }
 
 /// Why a scheduler ends.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use laneway_contract::{ATTEMPT_LEASE_MS, Epoch, Event, ModelId, PoolId, RunId, Timestamp, WorkerId};
+use laneway_contract::{ATTEMPT_LEASE_MS, Epoch, Event, MemoryLimits, ModelId, PoolId, RunId, Timestamp, WorkerId};
 
 /// Lease ends and announcements. Starts empty under a new leader.
 #[derive(Clone, Debug, Default)]
@@ -11,6 +11,8 @@ pub struct Hints {
     ends: BTreeSet<(Timestamp, RunId)>,
     /// Workers that were heard.
     pub workers: BTreeMap<WorkerId, WorkerHint>,
+    /// How much memory may hold: a setting of the leader, and no part of what is folded.
+    pub memory: MemoryLimits,
 }
 
 impl Hints {

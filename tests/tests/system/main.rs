@@ -20,6 +20,7 @@ mod conversation;
 mod crashes;
 mod doctor;
 mod events;
+mod eviction;
 mod intake;
 mod journal;
 mod lifecycle;

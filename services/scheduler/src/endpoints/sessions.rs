@@ -1,7 +1,7 @@
 //! `sessions.pause`, `resume`, `complete`, `fail` and `cancel`.
 
 use laneway_bus::{Incoming, Refusal};
-use laneway_contract::{ApiError, ChangeSession, ErrorCode, SessionId, SessionReply};
+use laneway_contract::{ApiError, ChangeSession, ErrorCode, SessionId, SessionReply, StoreSaid};
 use laneway_engine::Command;
 
 use super::Context;
@@ -14,12 +14,13 @@ pub(super) async fn change(
     change: Change,
 ) -> Result<SessionReply, Refusal> {
     let session_id = incoming.body.session_id;
-    session_reply(&context, edge::change(incoming.body, change)?, session_id).await
+    session_reply(&context, Vec::new(), edge::change(incoming.body, change)?, session_id).await
 }
 
 /// The session right after a command that concerns it.
 pub(super) async fn session_reply(
     context: &Context,
+    said: Vec<StoreSaid>,
     command: Command,
     session_id: SessionId,
 ) -> Result<SessionReply, Refusal> {
@@ -28,6 +29,6 @@ pub(super) async fn session_reply(
         let session = scene.state.session(session_id).ok_or_else(missing)?;
         Ok((session.record(), scene.repeated))
     };
-    let Answered { body: (session, repeated), journal_seq } = context.desk.decide(command, look).await?;
+    let Answered { body: (session, repeated), journal_seq } = context.desk.decide_with(said, command, look).await?;
     Ok(SessionReply { session, repeated, journal_seq })
 }
