@@ -1,7 +1,9 @@
 //! What memory lacks: an order that needs it is put aside, a store replica is asked, and the order comes back with the
 //! answer. All of it outside of turns.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use laneway_bus::Bus;
 use laneway_contract::{ApiError, ErrorCode, SessionId, SessionSaid, StoreSaid};
@@ -24,24 +26,49 @@ pub(crate) struct Read {
     /// Who asks them. Without one an order that memory has no answer for is refused.
     pub(crate) reader: Option<Arc<Reader>>,
     /// Reads so far.
-    reads: u32,
+    pub(crate) reads: u32,
 }
 
 /// Asks store replicas for one leadership.
 pub(crate) struct Reader {
     bus: Bus,
     orders: mpsc::Sender<Order>,
+    /// Orders that wait for the read of another about the same session: they come back behind it, in their order.
+    behind: Mutex<HashMap<SessionId, Vec<Order>>>,
 }
 
 impl Reader {
     /// Brings orders back to where `orders` go.
     pub(crate) fn new(bus: Bus, orders: mpsc::Sender<Order>) -> Arc<Self> {
-        Arc::new(Self { bus, orders })
+        Arc::new(Self { bus, orders, behind: Mutex::default() })
     }
 
-    /// Asks, and puts the order on the desk again: behind the load of its session, where that was given up. `min_seq` is
-    /// a frame that no eviction folded so far is behind.
-    async fn bring(&self, mut order: Order, question: Question, min_seq: u64) {
+    fn behind(&self) -> MutexGuard<'_, HashMap<SessionId, Vec<Order>>> {
+        self.behind.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads for an order, unless that is being done for another. `min_seq` is a frame that no eviction folded so far is
+    /// behind.
+    fn read(self: Arc<Self>, order: Order, question: Question, min_seq: u64) {
+        let id = question.session_id;
+        match self.behind().entry(id) {
+            Entry::Occupied(mut behind) => return behind.get_mut().push(order),
+            Entry::Vacant(first) => drop(first.insert(Vec::new())),
+        }
+        drop(laneway_runtime::spawn("read", async move {
+            let brought = self.bring(order, question, min_seq).await;
+            let behind = self.behind().remove(&id).unwrap_or_default();
+            for order in behind {
+                match &brought {
+                    Ok(()) => self.send(order).await,
+                    Err(error) => (order.finish)(Err(error.clone()))(min_seq),
+                }
+            }
+        }));
+    }
+
+    /// Asks, and puts the order on the desk again: behind the load of its session, where that was given up.
+    async fn bring(&self, mut order: Order, question: Question, min_seq: u64) -> Result<(), ApiError> {
         let known = order.read.said.iter().position(|said| is_evicted(said, question.session_id));
         let said = match known {
             // Sent along by the replica that prepared the command.
@@ -52,7 +79,10 @@ impl Reader {
         order.read.reads += u32::from(known.is_none());
         let StoreSaid { session_id, read_at, session, key } = match said {
             Ok(said) => said,
-            Err(error) => return (order.finish)(Err(error))(min_seq),
+            Err(error) => {
+                (order.finish)(Err(error.clone()))(min_seq);
+                return Err(error);
+            }
         };
         let session = match session {
             SessionSaid::Evicted(session) => {
@@ -65,6 +95,7 @@ impl Reader {
         order.read.said.retain(|other| other.session_id != session_id);
         order.read.said.push(StoreSaid { session_id, read_at, session, key });
         self.send(order).await;
+        Ok(())
     }
 
     /// The order falls away with the leadership: its handler stays silent, and the caller asks the next leader.
@@ -86,9 +117,7 @@ impl Order {
         let Some(reader) = self.read.reader.clone() else {
             return (self.finish)(Err(unavailable()));
         };
-        Box::new(move |min_seq| {
-            drop(laneway_runtime::spawn("read", async move { reader.bring(self, question, min_seq).await }));
-        })
+        Box::new(move |min_seq| reader.read(self, question, min_seq))
     }
 }
 

@@ -16,6 +16,12 @@ pub struct Hints {
 }
 
 impl Hints {
+    /// Nothing heard yet, with room for so much in memory.
+    #[must_use]
+    pub fn new(memory: MemoryLimits) -> Self {
+        Self { memory, ..Self::default() }
+    }
+
     /// Keeps leases in step with an event: a claim gives one, whatever ends the attempt takes it.
     #[expect(clippy::wildcard_enum_match_arm, reason = "an event that is not named here concerns no lease")]
     pub fn observe(&mut self, event: &Event, at: Timestamp) {

@@ -20,7 +20,6 @@ pub(crate) use artifact::put;
 pub(crate) use check::MAX_NAME_BYTES;
 pub(crate) use session::create;
 
-use crate::read::ReadError;
 use crate::view::Reading;
 use check::At;
 use contents::Contents;

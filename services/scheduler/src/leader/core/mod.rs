@@ -76,7 +76,7 @@ impl<J: Log> Core<J> {
     pub(crate) fn new(journal: J, settings: Settings) -> Self {
         Self {
             journal,
-            hints: Hints { memory: settings.memory, ..Hints::default() },
+            hints: Hints::new(settings.memory),
             settings,
             state: State::default(),
             scheduled_at: Timestamp::ZERO,

@@ -109,7 +109,7 @@ impl<J: Log> Core<J> {
     pub(crate) fn deposed(&mut self) {
         self.elected = None;
         self.state = State::default();
-        self.hints = Hints { memory: self.settings.memory, ..Hints::default() };
+        self.hints = Hints::new(self.settings.memory);
         self.scheduled_at = Timestamp::ZERO;
         self.leadership = None;
     }
