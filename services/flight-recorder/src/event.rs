@@ -103,6 +103,10 @@ fn drafts(event: &Event) -> Vec<Draft<'_>> {
         | Event::CoolDownChanged { .. }
         | Event::SessionTouched { .. }
         | Event::StateDigest { .. }
+        | Event::SessionsEvicted { .. }
+        | Event::SessionLoaded { .. }
+        | Event::KeysEvicted { .. }
+        | Event::RunsForgotten { .. }
         | Event::ArtifactStored(_)
         | Event::SessionPauseSet { .. }
         | Event::SessionEndRequested { .. }

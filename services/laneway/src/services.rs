@@ -112,7 +112,8 @@ impl Part {
                 ended.inspect_err(|error| note(error.fault())).map_err(text)
             }
             ServiceName::Scheduler => {
-                let config = SchedulerConfig { instance: config.instance, limits: config.limits, catalog };
+                let memory = config.scheduler.memory();
+                let config = SchedulerConfig { instance: config.instance, limits: config.limits, catalog, memory };
                 let ended = Box::pin(laneway_scheduler::run(bus, config, shutdown)).await;
                 ended.inspect_err(|error| note(error.fault())).map_err(text)
             }

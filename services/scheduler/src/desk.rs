@@ -3,14 +3,18 @@
 //! A function of the handler looks at the state right after its command was applied; what it gives back leaves the task
 //! only when the command's events, and all before them, are in the journal.
 
-use laneway_bus::Refusal;
+use std::sync::Arc;
+
+use laneway_bus::{Bus, Refusal};
 use laneway_contract::{
-    ApiError, ErrorCode, Event, RenewAttempt, RenewReply, RunId, RunView, Stop, StopCause, Timestamp,
+    ApiError, ErrorCode, Event, RenewAttempt, RenewReply, RunId, RunView, SessionId, Stop, StopCause, StoreSaid,
+    Timestamp,
 };
 use laneway_engine::{Command, Hints, Phase, Run, State};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::edge::Edge;
+use crate::reader::{Read, Reader};
 use crate::waiters::{Ended, Waiters};
 
 /// Commands and questions that wait for the leading task at a time.
@@ -24,6 +28,15 @@ pub(crate) struct Order {
     pub(crate) command: Option<Command>,
     /// Looks, and holds the answer back until it may leave.
     pub(crate) finish: Finish,
+    /// What it needs that memory may lack.
+    pub(crate) read: Read,
+}
+
+impl Order {
+    /// A command of which nobody but `finish` hears.
+    pub(crate) fn alone(command: Command, finish: Finish) -> Self {
+        Self { check: None, command: Some(command), finish, read: Read::default() }
+    }
 }
 
 /// Looks at the state right before a turn: refuses, or completes the command with what only the state says.
@@ -47,6 +60,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) events: &'a [Event],
     /// Whether the command itself changed nothing: it was taken before.
     pub(crate) repeated: bool,
+    /// What store replicas have said of what memory lacks.
+    pub(crate) said: &'a [StoreSaid],
 }
 
 impl Scene<'_> {
@@ -118,13 +133,16 @@ pub(crate) struct Answered<A> {
 pub(crate) struct Desk {
     orders: mpsc::Sender<Order>,
     edge: Edge,
+    reader: Option<Arc<Reader>>,
 }
 
 impl Desk {
-    /// A desk, and the end at which the leading task takes the orders.
-    pub(crate) fn new(edge: Edge) -> (Self, mpsc::Receiver<Order>) {
+    /// A desk, and the end at which the leading task takes the orders. Without a bus nobody asks store replicas, and what memory
+    /// has given up is `unavailable`.
+    pub(crate) fn new(edge: Edge, bus: Option<Bus>) -> (Self, mpsc::Receiver<Order>) {
         let (orders, taken) = mpsc::channel(DESK_ROOM);
-        (Self { orders, edge }, taken)
+        let reader = bus.map(|bus| Reader::new(bus, orders.clone()));
+        (Self { orders, edge, reader }, taken)
     }
 
     /// What makes commands of requests.
@@ -138,7 +156,17 @@ impl Desk {
         command: Command,
         look: impl FnOnce(&mut Scene<'_>) -> Result<A, ApiError> + Send + 'static,
     ) -> Result<Answered<A>, Refusal> {
-        self.order(None, Some(command), look).await
+        self.order(None, Some(command), Read::default(), look).await
+    }
+
+    /// Has a command decided, with what a store replica has said of what memory may lack.
+    pub(crate) async fn decide_with<A: Send + 'static>(
+        &self,
+        said: Vec<StoreSaid>,
+        command: Command,
+        look: impl FnOnce(&mut Scene<'_>) -> Result<A, ApiError> + Send + 'static,
+    ) -> Result<Answered<A>, Refusal> {
+        self.order(None, Some(command), Read { said, ..Read::default() }, look).await
     }
 
     /// Has a command decided after a look at the state right before.
@@ -148,7 +176,7 @@ impl Desk {
         command: Command,
         look: impl FnOnce(&mut Scene<'_>) -> Result<A, ApiError> + Send + 'static,
     ) -> Result<Answered<A>, Refusal> {
-        self.order(check, Some(command), look).await
+        self.order(check, Some(command), Read::default(), look).await
     }
 
     /// Looks at the state.
@@ -156,7 +184,16 @@ impl Desk {
         &self,
         look: impl FnOnce(&mut Scene<'_>) -> Result<A, ApiError> + Send + 'static,
     ) -> Result<Answered<A>, Refusal> {
-        self.order(None, None, look).await
+        self.order(None, None, Read::default(), look).await
+    }
+
+    /// Looks at the state once it holds a session, where there is one.
+    pub(crate) async fn look_at<A: Send + 'static>(
+        &self,
+        session: SessionId,
+        look: impl FnOnce(&mut Scene<'_>) -> Result<A, ApiError> + Send + 'static,
+    ) -> Result<Answered<A>, Refusal> {
+        self.order(None, None, Read { about: Some(session), ..Read::default() }, look).await
     }
 
     /// Silent: the leadership ended before the answer could leave.
@@ -164,6 +201,7 @@ impl Desk {
         &self,
         check: Option<Check>,
         command: Option<Command>,
+        read: Read,
         look: impl FnOnce(&mut Scene<'_>) -> Result<A, ApiError> + Send + 'static,
     ) -> Result<Answered<A>, Refusal> {
         let (reply, answer) = oneshot::channel();
@@ -172,7 +210,8 @@ impl Desk {
             // A handler that is gone needs no answer.
             Box::new(move |journal_seq| drop(reply.send((body, journal_seq))))
         });
-        self.orders.send(Order { check, command, finish }).await.map_err(|_| Refusal::Silent)?;
+        let read = Read { reader: self.reader.clone(), ..read };
+        self.orders.send(Order { check, command, finish, read }).await.map_err(|_| Refusal::Silent)?;
         let (body, journal_seq) = answer.await.map_err(|_| Refusal::Silent)?;
         Ok(Answered { body: body?, journal_seq })
     }

@@ -16,7 +16,8 @@
 //! | `edge` | requests become commands: checked, hashed, every id fixed |
 //! | `publisher` | dispatches and cancel signals into their streams |
 //! | `recorded` | how far the journal had come, by the public events |
-//! | `replica` | what is asked of a store replica: ended runs and artifacts |
+//! | `reader` | orders that wait for what memory gave up |
+//! | `replica` | what is asked of a store replica: ended runs, sessions that memory gave up, artifacts |
 //! | `room` | replies that end early instead of growing too large |
 
 mod advisories;
@@ -29,6 +30,7 @@ mod leader;
 mod lease;
 mod office;
 mod publisher;
+mod reader;
 mod recorded;
 mod replica;
 mod room;
@@ -37,7 +39,7 @@ mod simulation;
 mod waiters;
 
 use laneway_bus::{Bus, BusError, Service};
-use laneway_contract::{Catalog, Limits, ServiceName};
+use laneway_contract::{Catalog, Limits, MemoryLimits, ServiceName};
 use laneway_journal::Fault;
 use laneway_runtime::Shutdown;
 
@@ -52,6 +54,8 @@ pub struct SchedulerConfig {
     pub limits: Option<Limits>,
     /// The providers that runs may name.
     pub catalog: Catalog,
+    /// How much it holds in memory.
+    pub memory: MemoryLimits,
 }
 
 /// Why a scheduler ends.

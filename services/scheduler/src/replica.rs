@@ -1,4 +1,4 @@
-//! What is asked of a store replica: ended runs, and artifacts that a request names.
+//! What is asked of a store replica: ended runs, sessions that memory has given up, and artifacts that a request names.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,9 +6,10 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt, stream};
 use laneway_bus::Bus;
 use laneway_contract::{
-    ApiError, ArtifactId, ArtifactReply, AskStore, Endpoint, ErrorCode, GetArtifact, JobState, RunId, RunRecord,
-    SessionId, StoreAnswer, StoreQuestion,
+    ApiError, ArtifactId, ArtifactReply, AskStore, Endpoint, ErrorCode, GetArtifact, JobState, ListRegistry,
+    RegistryRow, RunId, RunRecord, SessionId, StoreAnswer, StoreQuestion, StoreSaid,
 };
+use laneway_engine::Question;
 
 use crate::edge::{Known, KnownArtifacts};
 
@@ -73,6 +74,23 @@ pub(crate) async fn known(bus: &Bus, ids: BTreeSet<ArtifactId>, min_seq: u64) ->
         }
     });
     look_ups.buffer_unordered(LOOK_UPS).try_filter_map(|found| async move { Ok(found) }).try_collect().await
+}
+
+/// What there is of a session that memory lacks.
+pub(crate) async fn said(bus: &Bus, question: &Question, min_seq: u64) -> Result<StoreSaid, ApiError> {
+    let Question { session_id, key } = question.clone();
+    let said = ask(bus, StoreQuestion::Session { session_id, key }, min_seq).await?.said;
+    said.ok_or_else(|| ApiError::new(ErrorCode::Internal, "a store replica has said nothing of the session"))
+}
+
+/// Sessions that have not ended, by id: a page of them, and where the next begins.
+pub(crate) async fn live_sessions(
+    bus: &Bus,
+    page: ListRegistry,
+    min_seq: u64,
+) -> Result<(Vec<RegistryRow>, Option<SessionId>), ApiError> {
+    let answer = ask(bus, StoreQuestion::Registry(page), min_seq).await?;
+    Ok((answer.sessions, answer.cursor))
 }
 
 async fn ask(bus: &Bus, ask: StoreQuestion, min_seq: u64) -> Result<StoreAnswer, ApiError> {

@@ -187,7 +187,8 @@ async fn session(world: &World, budget_tokens: Option<u64>) -> SessionId {
         labels: BTreeMap::new(),
     };
     let (session_id, messages, artifacts) = (SessionId::generate(), Vec::new(), Vec::new());
-    let request = PreparedSession { session_id, fields, messages, artifacts, fingerprint: Fingerprint(7) };
+    let (fingerprint, said) = (Fingerprint(7), Vec::new());
+    let request = PreparedSession { session_id, fields, messages, artifacts, fingerprint, said };
     world.ask::<_, SessionReply>(Endpoint::LeaderCreate, &request).await.unwrap();
     session_id
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use laneway_contract::{
-    Artifact, ArtifactId, Backend, Catalog, Event, ExecutionMode, Fingerprint, GenerationSettings, HashKey, JobKind,
-    JobState, Lane, MemoryPolicy, MessageId, MessageRecord, MessageRole, MicroUsd, Mode, ModelId, OnBusy,
-    ParameterClass, RetryBackoff, RunFields, RunId, RunRecord, RunStatus, SessionCreation, SessionFields, SessionId,
-    SessionState, SessionStatus, Source, Timestamp, Token, Usage, WaitReason,
+    Artifact, ArtifactId, Backend, Catalog, Event, EvictedBudget, EvictedSession, ExecutionMode, Fingerprint,
+    GenerationSettings, HashKey, JobKind, JobState, Lane, MemoryPolicy, MessageId, MessageRecord, MessageRole,
+    MicroUsd, Mode, ModelId, OnBusy, ParameterClass, RetryBackoff, RunFields, RunId, RunRecord, RunStatus,
+    SessionCreation, SessionFields, SessionId, SessionState, SessionStatus, Source, Timestamp, Token, Usage,
+    WaitReason,
 };
 use laneway_journal::{Body, Committed, Frame, FrameHash, Position, Turn};
 use tempfile::TempDir;
@@ -205,6 +206,36 @@ pub(crate) fn changed(n: u128, from: SessionState, to: SessionState, since: i64)
         status: status(to, since),
         duration_ms: 0,
     }
+}
+
+/// Session `n` as the leader gives it up, with so many messages.
+pub(crate) fn evicted(n: u128, tail: u64) -> EvictedSession {
+    EvictedSession {
+        session_id: session_id(n),
+        fingerprint: Fingerprint(1),
+        root: session_id(n),
+        status: status(SessionState::Idle, 10),
+        paused: None,
+        ending: None,
+        tail,
+        last_message_at: None,
+        took_keys: tail > 0,
+        ever_claimed: true,
+        ever_queued: true,
+        total_tokens: 5,
+        total_cost: MicroUsd(0),
+        window_tokens: 9,
+        budget: EvictedBudget { tokens: Some(100), used_tokens: 5, ..EvictedBudget::default() },
+    }
+}
+
+pub(crate) fn given_up(number: u64, sessions: Vec<EvictedSession>) -> Event {
+    Event::SessionsEvicted { number, sessions }
+}
+
+pub(crate) fn loaded(n: u128, tail: u64, read_at: u64) -> Event {
+    let (session, record) = (Box::new(session(n, n as i64)), Box::new(evicted(n, tail)));
+    Event::SessionLoaded { session, record, read_at }
 }
 
 /// New totals in the state that holds.

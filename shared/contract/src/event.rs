@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{ArtifactId, Epoch, HashKey, MessageId, ModelId, PoolId, RunId, SessionId, WorkerId};
 use crate::incident::Incident;
 use crate::limits::{LimitChange, Limits, Scope};
+use crate::memory::EvictedSession;
 use crate::message::{Artifact, MessageRecord};
 use crate::money::MicroUsd;
 use crate::run::{Estimate, Reservation, RunError, RunRecord, Usage};
@@ -130,6 +131,34 @@ pub enum Event {
         actor: Actor,
         /// Why.
         reason: String,
+    },
+    /// Sessions are held in memory no more. Every store replica keeps their records until they are loaded again.
+    SessionsEvicted {
+        /// Counts evictions of sessions and keys, from 1.
+        number: u64,
+        /// The sessions, those first that had changed least recently.
+        sessions: Vec<EvictedSession>,
+    },
+    /// A session is held in memory again, as a store replica had kept it.
+    SessionLoaded {
+        /// As it was made.
+        session: Box<SessionCreation>,
+        /// All else.
+        record: Box<EvictedSession>,
+        /// Evictions that the replica had applied when it was read.
+        read_at: u64,
+    },
+    /// Keys of appends are held in memory no more. Every store replica keeps them as long as their messages.
+    KeysEvicted {
+        /// Counts evictions of sessions and keys, from 1.
+        number: u64,
+        /// Keys with a smaller number are given up; they are counted as they are taken, from 1.
+        before: u64,
+    },
+    /// Ended runs are remembered no more: a repeated submit or report is not known as one.
+    RunsForgotten {
+        /// Runs with a smaller number are forgotten; they are counted as they end, from 1.
+        before: u64,
     },
     /// A message has its place in a thread.
     MessageAppended(Box<MessageRecord>),
@@ -438,9 +467,12 @@ impl Event {
             | Self::BudgetSet { .. }
             | Self::CoolDownChanged { .. }
             | Self::StateDigest { .. }
+            | Self::SessionsEvicted { .. }
+            | Self::KeysEvicted { .. }
+            | Self::RunsForgotten { .. }
             | Self::ArtifactStored(_) => None,
             Self::IncidentNoted(incident) => incident.session_id,
-            Self::SessionCreated { session, .. } => Some(session.session_id),
+            Self::SessionCreated { session, .. } | Self::SessionLoaded { session, .. } => Some(session.session_id),
             Self::MessageAppended(message) => Some(message.session_id),
             Self::RunQueued { run, .. } | Self::RunSettled { run, .. } => Some(run.session_id),
             Self::SessionStateChanged { session_id, .. }

@@ -10,6 +10,7 @@ mod flight;
 mod ids;
 mod incident;
 mod limits;
+mod memory;
 mod message;
 mod money;
 mod reject;
@@ -33,6 +34,9 @@ pub use flight::{FlightEvent, FlightKind, FlightSource};
 pub use ids::{ArtifactId, Epoch, HashKey, InvalidId, MessageId, ModelId, PoolId, RunId, SessionId, Token, WorkerId};
 pub use incident::Incident;
 pub use limits::*;
+pub use memory::{
+    EvictedBudget, EvictedSession, KeyAnswer, KeySaid, MemoryLimits, SessionSaid, StoreSaid, StoredSession,
+};
 pub use message::{Artifact, MAX_MESSAGES, MessageDraft, MessageRecord, Source};
 pub use money::MicroUsd;
 pub use reject::Reject;

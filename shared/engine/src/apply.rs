@@ -15,6 +15,7 @@ use crate::state::{State, tokens_of};
 impl State {
     /// Folds one event that was decided at `at`.
     pub fn apply(&mut self, event: &Event, at: Timestamp) {
+        self.at = at;
         match event {
             Event::HashKeyCreated { key } => self.hash_key = Some(key.clone()),
             Event::LimitsChanged { changes, .. } => {
@@ -36,6 +37,10 @@ impl State {
             }
             Event::CoolDownChanged { scope, cool_down } => self.set_cool_down(scope, *cool_down),
             Event::StateDigest { .. } | Event::IncidentNoted(_) | Event::ArtifactStored(_) => {}
+            Event::SessionsEvicted { number, sessions } => self.evict(*number, sessions),
+            Event::SessionLoaded { session, record, .. } => self.load(session, record),
+            Event::KeysEvicted { number, before } => self.drop_keys(*number, *before),
+            Event::RunsForgotten { before } => self.drop_runs(*before),
             Event::SessionCreated { .. }
             | Event::SessionStateChanged { .. }
             | Event::SessionTouched { .. }
@@ -71,18 +76,17 @@ impl State {
     #[expect(clippy::wildcard_enum_match_arm, reason = "`apply` has matched exhaustively")]
     fn apply_to_session(&mut self, event: &Event, at: Timestamp) {
         if let Event::SessionCreated { session, fingerprint } = event {
-            let id = session.session_id;
-            if let Some(parent) = session.fields.parent_session_id {
-                self.change_session(parent, |parent| {
-                    parent.children.insert(id);
-                });
-            }
-            self.sessions.insert(id, Session::new((**session).clone(), *fingerprint));
-            self.live_sessions.insert(id);
-            self.change_session(id, |_| ());
+            let parent = session.fields.parent_session_id.and_then(|parent| self.sessions.get(&parent));
+            let root = parent.map_or(session.session_id, |parent| parent.root);
+            self.hold(Session::new((**session).clone(), *fingerprint, root));
             return;
         }
         let Some(id) = event.session_id() else { return };
+        if let Event::AppendKeyTaken { key, .. } = event {
+            self.forgotten.keys_taken += 1;
+            self.givable.keys.insert(self.forgotten.keys_taken, (id, key.clone()));
+        }
+        let number = self.forgotten.keys_taken;
         self.change_session(id, |session| match event {
             Event::SessionStateChanged { status, .. } | Event::SessionTouched { status, .. } => {
                 session.status = status.clone();
@@ -98,7 +102,8 @@ impl State {
                 }
             }
             Event::AppendKeyTaken { key, fingerprint, first_seq, last_seq, .. } => {
-                let taken = AppendKey { fingerprint: *fingerprint, first_seq: *first_seq, last_seq: *last_seq };
+                let (first_seq, last_seq) = (*first_seq, *last_seq);
+                let taken = AppendKey { fingerprint: *fingerprint, first_seq, last_seq, number, taken_at: at };
                 session.keys.insert(key.clone(), taken);
             }
             _ => {}
@@ -108,13 +113,9 @@ impl State {
         }
         let Some(session) = self.sessions.get(&id) else { return };
         if session.status.state.is_terminal() {
-            self.live_sessions.remove(&id);
+            let parent = session.creation.fields.parent_session_id;
             self.ending_sessions.remove(&id);
-            if let Some(parent) = session.creation.fields.parent_session_id {
-                self.change_session(parent, |parent| {
-                    parent.children.remove(&id);
-                });
-            }
+            self.unlist(id, parent);
         } else if session.ending.is_some() && session.has_runs() {
             self.ending_sessions.insert(id);
         }
@@ -301,7 +302,10 @@ impl State {
         }
         let mut taken = run.past_reports;
         taken.push((record.status.epoch, reports));
+        self.forgotten.runs_ended += 1;
+        self.givable.runs.push_back(id);
         let ended = EndedRun {
+            number: self.forgotten.runs_ended,
             run_id: id,
             session_id: record.session_id,
             state: record.status.state,

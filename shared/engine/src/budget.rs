@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use laneway_contract::{BUDGET_WARNS_AT_PERCENT, BudgetLine, BudgetType, MicroUsd, SessionId};
+use laneway_contract::{BUDGET_WARNS_AT_PERCENT, BudgetLine, BudgetType, EvictedBudget, MicroUsd, SessionId};
 use serde::Serialize;
 
 use crate::digest::Hashed;
@@ -43,6 +43,25 @@ impl Account {
     pub const fn new(tokens: Option<u64>, usd: Option<MicroUsd>) -> Self {
         let zero = Amount { tokens: 0, usd: 0 };
         Self { tokens, usd, used: zero, reserved: zero, warned_tokens: false, warned_usd: false }
+    }
+
+    /// A budget as it was kept elsewhere.
+    pub(crate) const fn of_evicted(kept: &EvictedBudget) -> Self {
+        let used = Amount { tokens: kept.used_tokens, usd: kept.used_usd.0 };
+        let EvictedBudget { tokens, usd, warned_tokens, warned_usd, .. } = *kept;
+        Self { tokens, usd, used, reserved: Amount { tokens: 0, usd: 0 }, warned_tokens, warned_usd }
+    }
+
+    /// What is kept of it elsewhere while nothing is reserved.
+    pub(crate) const fn evicted(&self) -> EvictedBudget {
+        EvictedBudget {
+            tokens: self.tokens,
+            usd: self.usd,
+            used_tokens: self.used.tokens,
+            used_usd: MicroUsd(self.used.usd),
+            warned_tokens: self.warned_tokens,
+            warned_usd: self.warned_usd,
+        }
     }
 
     pub(crate) fn set(&mut self, tokens: Option<u64>, usd: Option<MicroUsd>) {

@@ -3,7 +3,7 @@
 use laneway_contract::{
     Actor, Artifact, Backend, BudgetOwner, Decision, Epoch, Estimate, Fingerprint, GenerationSettings, HashKey,
     Incident, Lane, LimitName, Limits, MessageDraft, MicroUsd, ModelId, OnBusy, Outcome, RetryBackoff, RunId,
-    SessionFields, SessionId, SessionState, Timestamp, WorkerId,
+    SessionFields, SessionId, SessionState, StoredSession, Timestamp, WorkerId,
 };
 
 /// A command. One variant for each kind of decision.
@@ -37,6 +37,8 @@ pub enum Command {
     Decide(Decide),
     /// Take in what an attempt produced.
     Report(Box<Report>),
+    /// Hold a session again that was given up.
+    Load(Box<Load>),
 }
 
 /// See [`Command::SetLimits`].
@@ -56,6 +58,15 @@ pub enum LimitsChange {
     Configured(Box<Limits>),
     /// Single limits; none takes one away.
     Single(Vec<(LimitName, Option<u64>)>),
+}
+
+/// See [`Command::Load`].
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// The session, as a store replica has it.
+    pub session: StoredSession,
+    /// Evictions that the replica had applied.
+    pub read_at: u64,
 }
 
 /// See [`Command::SetBudget`].

@@ -46,6 +46,11 @@ impl Digests {
         }
         self.touched.push(key());
     }
+
+    /// A record goes whose hash is in the sum, and not beside it.
+    pub(crate) fn take_out(&mut self, hash: u128) {
+        self.sum = self.sum.wrapping_sub(hash);
+    }
 }
 
 impl State {
@@ -86,7 +91,7 @@ impl State {
         records.fold(self.hash_rest(), u128::wrapping_add)
     }
 
-    fn hash_record(&self, key: &Key) -> Option<u128> {
+    pub(crate) fn hash_record(&self, key: &Key) -> Option<u128> {
         match key {
             Key::Session(id) => self.sessions.get(id).map(|session| hash(&("session", session))),
             Key::Run(id) => match self.runs.get(id) {
@@ -108,7 +113,7 @@ impl State {
     fn hash_rest(&self) -> u128 {
         let turns = (&self.queues.lanes, self.turns.last);
         let limits = (&self.limits, &self.configured, &self.rates, &self.cool_downs);
-        hash(&("rest", &self.hash_key, limits, turns, self.last_epoch, self.last_order))
+        hash(&("rest", &self.hash_key, limits, turns, self.last_epoch, self.last_order, self.forgotten))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use laneway_contract::{ATTEMPT_LEASE_MS, Epoch, Event, ModelId, PoolId, RunId, Timestamp, WorkerId};
+use laneway_contract::{ATTEMPT_LEASE_MS, Epoch, Event, MemoryLimits, ModelId, PoolId, RunId, Timestamp, WorkerId};
 
 /// Lease ends and announcements. Starts empty under a new leader.
 #[derive(Clone, Debug, Default)]
@@ -11,9 +11,17 @@ pub struct Hints {
     ends: BTreeSet<(Timestamp, RunId)>,
     /// Workers that were heard.
     pub workers: BTreeMap<WorkerId, WorkerHint>,
+    /// How much memory may hold: a setting of the leader, and no part of what is folded.
+    pub memory: MemoryLimits,
 }
 
 impl Hints {
+    /// Nothing heard yet, with room for so much in memory.
+    #[must_use]
+    pub fn new(memory: MemoryLimits) -> Self {
+        Self { memory, ..Self::default() }
+    }
+
     /// Keeps leases in step with an event: a claim gives one, whatever ends the attempt takes it.
     #[expect(clippy::wildcard_enum_match_arm, reason = "an event that is not named here concerns no lease")]
     pub fn observe(&mut self, event: &Event, at: Timestamp) {

@@ -83,8 +83,19 @@ impl State {
     /// Changes a session, keeping its head in the queues in step.
     pub(crate) fn change_session(&mut self, id: SessionId, change: impl FnOnce(&mut Session)) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        let before = session.idle_since();
         change(session);
+        session.touched_at = self.at;
+        let after = session.idle_since();
         self.digests.touch(&mut session.hashed, || Key::Session(id));
+        if before != after {
+            if let Some(before) = before {
+                self.givable.sessions.remove(&(before, id));
+            }
+            if let Some(after) = after {
+                self.givable.sessions.insert((after, id));
+            }
+        }
         self.reseat(id);
     }
 

@@ -16,6 +16,7 @@ mod digest;
 mod explain;
 mod hints;
 mod index;
+mod memory;
 mod queue;
 mod rates;
 mod run;
@@ -34,10 +35,11 @@ mod tests;
 
 pub use budget::{Account, Amount};
 pub use command::{
-    Append, Cancel, CancelTarget, Claim, Command, Create, Decide, EndSession, LimitsChange, NewSession, PauseSession,
-    Report, SetBudget, SetLimits, Submit,
+    Append, Cancel, CancelTarget, Claim, Command, Create, Decide, EndSession, LimitsChange, Load, NewSession,
+    PauseSession, Report, SetBudget, SetLimits, Submit,
 };
 pub use hints::{Hints, Lease, WorkerHint};
+pub use memory::Question;
 pub use run::{EndedRun, Phase, Requeued, Run, Taken};
 pub use session::{AppendKey, Seat, Session};
 pub use slots::{Gauge, GaugeName, Slots, reserve};

@@ -223,6 +223,8 @@ pub struct EndedRun {
     pub ended_at: Timestamp,
     /// What the submit contained.
     pub fingerprint: Fingerprint,
+    /// Its number among all runs that have ended.
+    pub number: u64,
 }
 
 impl EndedRun {

@@ -1,6 +1,6 @@
 //! A session as the engine holds it, and the one function that derives its state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use laneway_contract::{
     Fingerprint, JobState, MicroUsd, Mode, RunId, SessionCreation, SessionId, SessionRecord, SessionState,
@@ -22,6 +22,10 @@ pub struct AppendKey {
     pub first_seq: u64,
     /// Its last message.
     pub last_seq: u64,
+    /// Its number among all keys.
+    pub number: u64,
+    /// When it was taken.
+    pub taken_at: Timestamp,
 }
 
 /// A place in the queue of a session: what a person has decided, then who interrupts (the newest first), then submit order.
@@ -42,6 +46,10 @@ pub struct Session {
     pub creation: SessionCreation,
     /// What its request contained.
     pub fingerprint: Fingerprint,
+    /// The session that it descends from; itself when it has no parent.
+    pub root: SessionId,
+    /// When it changed last.
+    pub touched_at: Timestamp,
     /// What the last change of state said.
     pub status: SessionStatus,
     /// Whether it is paused, and why.
@@ -52,8 +60,10 @@ pub struct Session {
     pub tail: u64,
     /// When the last message came.
     pub last_message_at: Option<Timestamp>,
-    /// Appends that were taken.
+    /// Appends that were taken and are held.
     pub keys: BTreeMap<String, AppendKey>,
+    /// Whether others were taken, which only a store replica has.
+    pub lost_keys: bool,
     /// Waiting runs in the order in which they go.
     pub queue: BTreeMap<Seat, RunId>,
     /// Runs whose `not_before` has not come, in submit order.
@@ -74,8 +84,6 @@ pub struct Session {
     pub window_tokens: u64,
     /// Its budget.
     pub budget: Account,
-    /// Its children.
-    pub children: BTreeSet<SessionId>,
     /// Its head in the queues. Worked out.
     #[serde(skip)]
     pub(crate) seated: Option<(Head, RunId)>,
@@ -100,7 +108,7 @@ pub(crate) enum Spot {
 impl Session {
     /// A session that was just made.
     #[must_use]
-    pub fn new(creation: SessionCreation, fingerprint: Fingerprint) -> Self {
+    pub fn new(creation: SessionCreation, fingerprint: Fingerprint, root: SessionId) -> Self {
         let status = SessionStatus {
             state: SessionState::Created,
             since: creation.created_at,
@@ -113,14 +121,17 @@ impl Session {
         };
         Self {
             budget: Account::new(creation.fields.budget_tokens, creation.fields.budget_usd),
+            touched_at: creation.created_at,
             creation,
             fingerprint,
+            root,
             status,
             paused: None,
             ending: None,
             tail: 0,
             last_message_at: None,
             keys: BTreeMap::new(),
+            lost_keys: false,
             queue: BTreeMap::new(),
             delayed: BTreeMap::new(),
             current: None,
@@ -130,7 +141,6 @@ impl Session {
             total_tokens: 0,
             total_cost: MicroUsd(0),
             window_tokens: 0,
-            children: BTreeSet::new(),
             seated: None,
             indexed: None,
             hashed: Hashed::default(),
@@ -147,6 +157,12 @@ impl Session {
     #[must_use]
     pub fn has_runs(&self) -> bool {
         self.current.is_some() || !self.queue.is_empty() || !self.delayed.is_empty()
+    }
+
+    /// Since when nothing of it goes on, so that memory can do without it.
+    pub(crate) fn idle_since(&self) -> Option<Timestamp> {
+        let ends = self.ending.is_some() && !self.status.state.is_terminal();
+        (!self.has_runs() && !ends).then_some(self.touched_at)
     }
 
     /// Runs that wait.

@@ -10,6 +10,7 @@ use crate::admit::Admission;
 use crate::budget::{Account, Amount, WorkPackets};
 use crate::digest::Digests;
 use crate::hints::Hints;
+use crate::memory::{Forgotten, Givable};
 use crate::queue::Queues;
 use crate::rates::Rates;
 use crate::run::{EndedRun, Phase, Run};
@@ -34,8 +35,14 @@ pub struct State {
     pub(crate) turns: Turns,
     pub(crate) last_epoch: Epoch,
     pub(crate) last_order: u64,
+    pub(crate) forgotten: Forgotten,
+    /// The time of the event that is folded.
+    pub(crate) at: Timestamp,
     // Indexes: worked out from the above, so no part of the digest.
     pub(crate) live_sessions: BTreeSet<SessionId>,
+    /// The children that are held and have not ended.
+    pub(crate) children: BTreeMap<SessionId, BTreeSet<SessionId>>,
+    pub(crate) givable: Givable,
     pub(crate) live_runs: BTreeSet<RunId>,
     pub(crate) ending_sessions: BTreeSet<SessionId>,
     pub(crate) replacing_sessions: BTreeSet<SessionId>,
@@ -76,7 +83,7 @@ impl State {
         self.sessions.get(&id)
     }
 
-    /// Sessions that have not ended, by id, from the one after `after`.
+    /// Sessions that are held and have not ended, by id, from the one after `after`.
     pub fn live_sessions(&self, after: Option<SessionId>) -> impl Iterator<Item = &Session> {
         use std::ops::Bound;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -85,8 +92,25 @@ impl State {
 
     /// How many sessions have not ended.
     #[must_use]
-    pub fn live_session_count(&self) -> usize {
-        self.live_sessions.len()
+    pub fn live_session_count(&self) -> u64 {
+        self.live_sessions.len() as u64 + self.forgotten.live_sessions
+    }
+
+    /// How many sessions are held.
+    #[must_use]
+    pub fn held_session_count(&self) -> u64 {
+        self.sessions.len() as u64
+    }
+
+    /// Evictions so far, of sessions and of append keys: with none, memory has everything.
+    #[must_use]
+    pub fn evictions(&self) -> u64 {
+        self.forgotten.evictions
+    }
+
+    /// The children of a session that are held and have not ended.
+    pub fn children(&self, id: SessionId) -> impl Iterator<Item = SessionId> {
+        self.children.get(&id).into_iter().flatten().copied()
     }
 
     /// A run that has not ended.
@@ -112,6 +136,12 @@ impl State {
     #[must_use]
     pub fn ended_run_count(&self) -> usize {
         self.ended.len()
+    }
+
+    /// When the last of the ended runs that are forgotten ended.
+    #[must_use]
+    pub fn forgotten_until(&self) -> Option<Timestamp> {
+        self.forgotten.runs_until
     }
 
     /// What is in use.
@@ -197,8 +227,9 @@ impl State {
     #[must_use]
     pub fn next_deadline(&self, hints: &Hints, now: Timestamp) -> Option<Timestamp> {
         let due = self.due.first().map(|(at, _)| *at);
+        let giving_up = self.next_giving_up(&hints.memory, now);
         let wake = if self.is_timed() { self.wake(hints, now) } else { None };
-        [due, hints.next_lease_end(), wake].into_iter().flatten().min()
+        [due, hints.next_lease_end(), wake, giving_up].into_iter().flatten().min()
     }
 
     /// When a head that waits for a bucket or a cool-down can go on: now, when it already can.

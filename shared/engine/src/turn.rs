@@ -34,7 +34,7 @@ impl State {
         let changes = self.state_changes(&outcome.events, now);
         self.take(&changes, now);
         outcome.events.extend(changes);
-        self.follow_up(&mut outcome, hints, now);
+        self.follow_up(&mut outcome, hints, now, false);
         outcome
     }
 
@@ -43,17 +43,21 @@ impl State {
         let mut outcome = Decided::default();
         // What was heard, and the time, may let something start that could not.
         self.quiet = false;
-        self.follow_up(&mut outcome, hints, now);
+        self.follow_up(&mut outcome, hints, now, true);
         outcome
     }
 
-    fn follow_up(&mut self, outcome: &mut Decided, hints: &Hints, now: Timestamp) {
+    /// Gives up memory only where no command waits for an answer, which is made from what memory holds then.
+    fn follow_up(&mut self, outcome: &mut Decided, hints: &Hints, now: Timestamp, gives_up: bool) {
         let mut bytes: usize = outcome.events.iter().map(weight).sum();
         while outcome.events.len() < MAX_TURN_EVENTS / 2 && bytes < MAX_TURN_BYTES {
             let mut step = self.schedule(hints, now);
             if step.is_empty() {
                 // A bucket fills and a cool-down ends without an event.
                 self.quiet = !self.is_timed();
+                step = if gives_up { self.give_up(&hints.memory, now) } else { Vec::new() };
+            }
+            if step.is_empty() {
                 return;
             }
             self.take(&step, now);

@@ -24,9 +24,13 @@ pub(crate) fn weight(event: &Event) -> usize {
             1_024 + pending_tool_call_ids.iter().map(|id| 8 + id.len()).sum::<usize>()
         }
         Event::SessionCreated { .. } => 16 * 1_024,
+        Event::SessionLoaded { .. } => 17 * 1_024,
+        Event::SessionsEvicted { sessions, .. } => 1_024 + 1_024 * sessions.len(),
         Event::HashKeyCreated { .. }
         | Event::StateDigest { .. }
         | Event::IncidentNoted(_)
+        | Event::KeysEvicted { .. }
+        | Event::RunsForgotten { .. }
         | Event::BudgetSet { .. }
         | Event::BudgetWarned { .. }
         | Event::CoolDownChanged { .. }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use laneway_contract::{Limits, PoolId, Prefix, ProviderSpec, WorkerId};
+use laneway_contract::{Limits, MemoryLimits, PoolId, Prefix, ProviderSpec, WorkerId};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -117,9 +117,39 @@ pub struct Config {
     /// For workers.
     #[serde(deserialize_with = "table")]
     pub worker: WorkerConfig,
+    /// For schedulers.
+    #[serde(deserialize_with = "table")]
+    pub scheduler: SchedulerConfig,
     /// For store replicas.
     #[serde(deserialize_with = "table")]
     pub store: StoreConfig,
+}
+
+/// What schedulers hold in memory; all of them need the same. What is not here is in the journal and the stores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SchedulerConfig {
+    /// Sessions without a run that has not ended; by default 200,000.
+    pub sessions_in_memory: Option<u32>,
+    /// Keys of appends; by default 200,000.
+    pub keys_in_memory: Option<u32>,
+    /// Ended runs whose repeats are known as such; by default 2,000,000.
+    pub ended_runs_in_memory: Option<u32>,
+}
+
+impl SchedulerConfig {
+    /// The limits with these numbers.
+    #[must_use]
+    pub fn memory(&self) -> MemoryLimits {
+        let default = MemoryLimits::default();
+        let of = |number: Option<u32>, default: usize| number.map_or(default, |number| number as usize);
+        MemoryLimits {
+            sessions: of(self.sessions_in_memory, default.sessions),
+            keys: of(self.keys_in_memory, default.keys),
+            ended_runs: of(self.ended_runs_in_memory, default.ended_runs),
+            ..default
+        }
+    }
 }
 
 /// What a worker serves.
@@ -168,6 +198,7 @@ impl Default for Config {
             data: PathBuf::from(".laneway"),
             limits: None,
             providers: BTreeMap::new(),
+            scheduler: SchedulerConfig::default(),
             worker: WorkerConfig::default(),
             store: StoreConfig::default(),
         }

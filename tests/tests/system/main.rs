@@ -21,6 +21,7 @@ mod crashes;
 mod data_loss;
 mod doctor;
 mod events;
+mod eviction;
 mod intake;
 mod journal;
 mod lifecycle;

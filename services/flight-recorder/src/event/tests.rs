@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use laneway_contract::{
     Artifact, ArtifactId, Backend, BudgetOwner, BudgetType, CancelReceipt, CoolDown, Decision, ErrorClass, Estimate,
-    ExecutionMode, Fingerprint, Finish, FlightEvent, GenerationSettings, HashKey, JobKind, Lane, LimitChange,
-    LimitName, Limits, MemoryPolicy, MessageId, MessageRole, Mode, ModelId, OnBusy, ParameterClass, RateCause,
-    Reservation, RetryBackoff, RunError, RunFields, RunStatus, Scope, SessionFields, Source, StopCause, Token, Usage,
-    WaitReason,
+    EvictedBudget, EvictedSession, ExecutionMode, Fingerprint, Finish, FlightEvent, GenerationSettings, HashKey,
+    JobKind, Lane, LimitChange, LimitName, Limits, MemoryPolicy, MessageId, MessageRole, Mode, ModelId, OnBusy,
+    ParameterClass, RateCause, Reservation, RetryBackoff, RunError, RunFields, RunStatus, Scope, SessionFields, Source,
+    StopCause, Token, Usage, WaitReason,
 };
 use laneway_journal::Turn;
 use serde_json::{Value, json};
@@ -67,6 +67,31 @@ fn session_created() -> Event {
     };
     let session = SessionCreation { session_id: session_id(), fields, created_at: at() };
     Event::SessionCreated { session: Box::new(session), fingerprint: Fingerprint(1) }
+}
+
+fn evicted() -> EvictedSession {
+    EvictedSession {
+        session_id: session_id(),
+        fingerprint: Fingerprint(1),
+        root: session_id(),
+        status: status(SessionState::Idle),
+        paused: None,
+        ending: None,
+        tail: 2,
+        last_message_at: Some(at()),
+        took_keys: true,
+        ever_claimed: true,
+        ever_queued: true,
+        total_tokens: 9,
+        total_cost: MicroUsd(0),
+        window_tokens: 9,
+        budget: EvictedBudget::default(),
+    }
+}
+
+fn session_loaded() -> Event {
+    let Event::SessionCreated { session, .. } = session_created() else { unreachable!() };
+    Event::SessionLoaded { session, record: Box::new(evicted()), read_at: 1 }
 }
 
 fn status(state: SessionState) -> SessionStatus {
@@ -182,6 +207,10 @@ fn table() -> Vec<(Event, Vec<(FlightKind, Value)>)> {
     vec![
         (Event::HashKeyCreated { key: HashKey::from_bytes([1; 32]) }, vec![]),
         (Event::StateDigest { digest: 5 }, vec![]),
+        (Event::SessionsEvicted { number: 1, sessions: vec![evicted()] }, vec![]),
+        (session_loaded(), vec![]),
+        (Event::KeysEvicted { number: 2, before: 7 }, vec![]),
+        (Event::RunsForgotten { before: 9 }, vec![]),
         (
             incident(None),
             vec![(FlightKind::WorkflowRecovery, recovery("slow_consumer scheduler-a, 3 times", "none", None))],

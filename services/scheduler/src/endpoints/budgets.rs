@@ -11,7 +11,14 @@ use crate::edge;
 pub(super) async fn get(context: Context, incoming: Incoming<GetBudget>) -> Result<BudgetReply, Refusal> {
     let GetBudget { session_id, wp_id } = incoming.body;
     let owner = edge::budget_owner(session_id, wp_id)?;
-    Ok(at(context.desk.look(move |scene| budget(scene, &owner)).await?))
+    let look = {
+        let owner = owner.clone();
+        move |scene: &mut Scene<'_>| budget(scene, &owner)
+    };
+    Ok(at(match owner {
+        BudgetOwner::Session(id) => context.desk.look_at(id, look).await?,
+        BudgetOwner::WorkPacket(_) => context.desk.look(look).await?,
+    }))
 }
 
 pub(super) async fn set(context: Context, incoming: Incoming<SetBudget>) -> Result<BudgetReply, Refusal> {

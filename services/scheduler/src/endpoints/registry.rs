@@ -1,4 +1,5 @@
-//! `sessions.registry`: the sessions that have not ended, from the state that admission reads.
+//! `sessions.registry`: the sessions that have not ended, from the state that admission reads, and from a store replica
+//! those that memory has given up.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +9,7 @@ use laneway_engine::{GaugeName, Session};
 
 use super::{Context, rows};
 use crate::desk::{Answered, Scene};
+use crate::replica;
 use crate::room::Room;
 
 /// Sessions that one page looks at; a page with a filter may end early with a cursor.
@@ -20,14 +22,21 @@ struct Found {
     cursor: Option<SessionId>,
     per_provider: BTreeMap<String, u32>,
     per_model: BTreeMap<ModelId, u32>,
+    /// Whether there are sessions that memory has given up.
+    given_up: bool,
 }
 
 pub(super) async fn list(context: Context, incoming: Incoming<ListRegistry>) -> Result<RegistryReply, Refusal> {
     let Incoming { body: request, format, .. } = incoming;
     let limit = rows(request.limit)?;
+    let page = ListRegistry { limit: Some(limit as u32), ..request.clone() };
     let look = move |scene: &mut Scene<'_>| Ok(find(scene, &request, limit));
-    let Answered { body: found, journal_seq } = context.desk.look(look).await?;
-    let Found { mut rows, mut cursor, per_provider, per_model } = found;
+    let Answered { body: mut found, journal_seq } = context.desk.look(look).await?;
+    if found.given_up {
+        let (others, cursor) = replica::live_sessions(&context.bus, page, journal_seq).await?;
+        merge(&mut found, others, cursor, limit);
+    }
+    let Found { mut rows, mut cursor, per_provider, per_model, .. } = found;
     let mut room = Room::new(format);
     // The counts come whole: they are as many as there are models with runs that hold a slot.
     room.take(&(&per_provider, &per_model))?;
@@ -41,8 +50,34 @@ pub(super) async fn list(context: Context, incoming: Incoming<ListRegistry>) -> 
     Ok(RegistryReply { sessions: rows, per_provider, per_model, cursor, journal_seq })
 }
 
+/// Adds what a store replica lists. What both have is as the state says, and has the children that both know; what the
+/// state no longer has may have ended since, and is in the replica's page only when it had not.
+fn merge(found: &mut Found, others: Vec<RegistryRow>, cursor: Option<SessionId>, limit: usize) {
+    let mut merged: BTreeMap<SessionId, RegistryRow> = others.into_iter().map(|row| (row.session_id, row)).collect();
+    for mut row in found.rows.drain(..) {
+        if let Some(other) = merged.remove(&row.session_id) {
+            row.children = other.children;
+        }
+        merged.insert(row.session_id, row);
+    }
+    // Each list is whole up to its own cursor.
+    found.cursor = [found.cursor, cursor].into_iter().flatten().min();
+    let up_to = |id: &SessionId| found.cursor.is_none_or(|cursor| *id <= cursor);
+    found.rows = merged.into_iter().filter(|(id, _)| up_to(id)).map(|(_, row)| row).collect();
+    if found.rows.len() > limit {
+        found.rows.truncate(limit);
+        found.cursor = found.rows.last().map(|row| row.session_id);
+    }
+}
+
 fn find(scene: &Scene<'_>, request: &ListRegistry, limit: usize) -> Found {
-    let mut found = Found { rows: Vec::new(), cursor: None, per_provider: BTreeMap::new(), per_model: BTreeMap::new() };
+    let mut found = Found {
+        rows: Vec::new(),
+        cursor: None,
+        per_provider: BTreeMap::new(),
+        per_model: BTreeMap::new(),
+        given_up: scene.state.evictions() > 0,
+    };
     for gauge in scene.state.slots().all().filter(|gauge| gauge.used > 0) {
         match &gauge.what {
             GaugeName::Scope(Scope::Provider(name)) => drop(found.per_provider.insert(name.clone(), gauge.used)),
@@ -80,7 +115,7 @@ fn row(scene: &Scene<'_>, session: &Session) -> RegistryRow {
         session_id: session.creation.session_id,
         parent_session_id: fields.parent_session_id,
         spawn_depth: fields.spawn_depth,
-        children: session.children.iter().copied().collect(),
+        children: scene.state.children(session.creation.session_id).collect(),
         state: session.status.state,
         since: session.status.since,
         current_run_id: session.current,

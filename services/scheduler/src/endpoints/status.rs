@@ -26,8 +26,10 @@ pub(super) async fn get(context: Context, _: Incoming<GetStatus>) -> Result<Stat
             limits: state.limits().clone(),
             in_use: state.slots().by_name(),
             queued: state.queued().clone(),
-            sessions: state.live_session_count() as u64,
+            sessions: state.live_session_count(),
+            sessions_in_memory: state.held_session_count(),
             ended_runs: state.ended_run_count() as u64,
+            forgotten_until: state.forgotten_until(),
             workers: workers.collect(),
         })
     };

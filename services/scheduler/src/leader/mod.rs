@@ -43,8 +43,8 @@ const DRAIN: Duration = Duration::from_secs(8);
 pub(crate) async fn run(bus: Bus, config: SchedulerConfig, shutdown: Shutdown) -> Result<(), SchedulerError> {
     let Some(prepared) = shutdown.unless_requested(prepare(&bus, &config)).await else { return Ok(()) };
     let (journal, announcements) = prepared?;
-    let SchedulerConfig { instance, limits, catalog } = config;
-    let settings = Settings { limits, new_hash_key: new_hash_key()?, digest_every_frames: DIGEST_EVERY_FRAMES };
+    let SchedulerConfig { instance, limits, catalog, memory } = config;
+    let settings = Settings { limits, memory, new_hash_key: new_hash_key()?, digest_every_frames: DIGEST_EVERY_FRAMES };
     let publisher = Publisher::start(&bus);
     let mut connections = bus.connections();
     connections.mark_unchanged();

@@ -3,6 +3,7 @@
 use super::process::Life;
 use super::world::{Actor, What, World};
 use crate::desk::Order;
+use crate::reader::Read;
 
 impl World {
     /// Something may happen to an actor.
@@ -49,7 +50,8 @@ impl World {
                 // Without the hook, which would fill the log.
                 std::panic::resume_unwind(Box::new("broken on purpose"))
             };
-            self.processes[index].core.take([Order { check: None, command: None, finish: Box::new(panics) }]);
+            let order = Order { check: None, command: None, finish: Box::new(panics), read: Read::default() };
+            self.processes[index].core.take([order]);
             self.at(self.now, me, What::Wake);
         } else if self.rng.per_mille(100) {
             self.at(self.now, me, What::Reconnect);

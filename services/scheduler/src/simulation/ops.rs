@@ -68,8 +68,8 @@ impl World {
             labels: BTreeMap::new(),
         };
         let fingerprint = Fingerprint(u128::from(self.rng.next()));
-        let (messages, artifacts) = (Vec::new(), Vec::new());
-        Request::Create(PreparedSession { session_id, fields, messages, artifacts, fingerprint })
+        let (messages, artifacts, said) = (Vec::new(), Vec::new(), Vec::new());
+        Request::Create(PreparedSession { session_id, fields, messages, artifacts, fingerprint, said })
     }
 
     fn submit(&mut self) -> Request {
@@ -132,8 +132,10 @@ impl World {
         let messages = (0..count).map(|_| draft(MessageId::from_uuid(self.uuid()))).collect();
         let key = self.uuid().to_string();
         let fingerprint = Fingerprint(u128::from(self.rng.next()));
-        let artifacts = vec![artifact];
-        Some(Request::Append(PreparedAppend { session_id, messages, artifacts, key, fingerprint, expected_tail: None }))
+        let (artifacts, said) = (vec![artifact], Vec::new());
+        let expected_tail = None;
+        let append = PreparedAppend { session_id, messages, artifacts, key, fingerprint, expected_tail, said };
+        Some(Request::Append(append))
     }
 
     fn cancel(&mut self) -> Option<Request> {

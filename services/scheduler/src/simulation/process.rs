@@ -168,6 +168,7 @@ fn fresh(index: usize, rng: &mut Rng, now: Now) -> (Core<SimLog>, Uuid) {
     let limits = Limits { global: 4, per_provider: 3, per_model: 2, ..Limits::default() };
     let settings_of_core = Settings {
         limits: Some(limits),
+        memory: MemoryLimits::default(),
         new_hash_key: HashKey::from_bytes(bytes),
         digest_every_frames: DIGEST_EVERY_FRAMES,
     };

@@ -123,7 +123,7 @@ impl World {
             if anew {
                 self.facts.dispatches_are_sent_again(process.core.state(), &sent);
                 let key = process.core.state().hash_key().unwrap().clone();
-                let (desk, orders) = Desk::new(Edge::new(key, CATALOG.clone()));
+                let (desk, orders) = Desk::new(Edge::new(key, CATALOG.clone()), None);
                 process.reception = Some(Reception { desk, orders, open: true });
             }
             self.facts.acts(epoch, process.id);

@@ -86,7 +86,8 @@ impl World {
 
     pub fn scheduler_on(bus: Bus, instance: &str, limits: Option<Limits>) -> Scheduler {
         let shutdown = Shutdown::new();
-        let config = SchedulerConfig { instance: instance.to_owned(), limits, catalog: Catalog::built_in().unwrap() };
+        let (catalog, memory) = (Catalog::built_in().unwrap(), MemoryLimits::default());
+        let config = SchedulerConfig { instance: instance.to_owned(), limits, catalog, memory };
         let task = laneway_runtime::spawn("scheduler", laneway_scheduler::run(bus.clone(), config, shutdown.clone()));
         Scheduler { shutdown, task, bus }
     }

@@ -59,14 +59,15 @@ async fn record(mut replica: Replica, incoming: Incoming<AskStore>) -> Result<St
             let run = view.runs.get(&run_id).cloned();
             let id = run.as_ref().and_then(|run| run.status.output_artifact_id).filter(|_| with_output);
             let text = |id| String::from_utf8(view.artifacts[&id].bytes.to_vec()).unwrap();
-            StoreAnswer { runs: run.into_iter().collect(), output: id.map(text) }
+            StoreAnswer { runs: run.into_iter().collect(), output: id.map(text), ..StoreAnswer::default() }
         }
         StoreQuestion::Runs { session_id, state, limit, before } => {
             let runs = view.runs.values().rev().filter(|run| before.is_none_or(|before| run.run_id < before));
             let runs = runs.filter(|run| session_id.is_none_or(|id| id == run.session_id));
             let runs = runs.filter(|run| state.is_none_or(|state| state == run.status.state));
-            StoreAnswer { runs: runs.take(limit as usize).cloned().collect(), output: None }
+            StoreAnswer { runs: runs.take(limit as usize).cloned().collect(), ..StoreAnswer::default() }
         }
+        StoreQuestion::Session { .. } | StoreQuestion::Registry(_) => StoreAnswer::default(),
     })
 }
 

@@ -11,7 +11,8 @@ mod session;
 mod tests;
 
 use laneway_contract::{
-    ApiError, AppendMessages, AppendReply, ErrorCode, Fingerprint, HashKey, MAX_MESSAGES, PreparedAppend,
+    ApiError, AppendMessages, AppendReply, ErrorCode, Fingerprint, HashKey, KeyAnswer, KeySaid, MAX_MESSAGES,
+    PreparedAppend,
 };
 use serde::Serialize;
 
@@ -19,8 +20,7 @@ pub(crate) use artifact::put;
 pub(crate) use check::MAX_NAME_BYTES;
 pub(crate) use session::create;
 
-use crate::read::ReadError;
-use crate::view::{AppendKey, Reading, Space, ViewError, decode, pair_key};
+use crate::view::Reading;
 use check::At;
 use contents::Contents;
 
@@ -47,10 +47,11 @@ pub(crate) fn append(reading: &Reading, request: &AppendMessages) -> Result<Appe
     let first_id = || messages.first().map(|first| first.message_id.to_string()).unwrap_or_default();
     let key = request.idempotency_key.clone().unwrap_or_else(first_id);
     let session_id = request.session_id;
-    if let Some(taken) = taken(reading, request, &key)? {
+    let said = reading.said(session_id, Some(&key))?;
+    if let KeySaid::Taken(taken) = said.key {
         // The key lives as long as its messages, so longer than any memory of the leader.
         return if taken.fingerprint == fingerprint {
-            let AppendKey { first_seq, last_seq, .. } = taken;
+            let KeyAnswer { first_seq, last_seq, .. } = taken;
             let journal_seq = reading.journal_seq();
             Ok(Append::Repeated(AppendReply { session_id, first_seq, last_seq, repeated: true, journal_seq }))
         } else {
@@ -63,16 +64,8 @@ pub(crate) fn append(reading: &Reading, request: &AppendMessages) -> Result<Appe
     }
     let artifacts = contents.into_new();
     let expected_tail = request.expected_tail;
-    Ok(Append::New(PreparedAppend { session_id, messages, artifacts, key, fingerprint, expected_tail }))
-}
-
-fn taken(reading: &Reading, request: &AppendMessages, key: &str) -> Result<Option<AppendKey>, ApiError> {
-    let at = pair_key(request.session_id, key.as_bytes());
-    let read = || -> Result<Option<AppendKey>, ViewError> {
-        let value = reading.value(Space::AppendKeys, at)?;
-        value.map(|value| decode(Space::AppendKeys, &value)).transpose()
-    };
-    Ok(read().map_err(ReadError::from)?)
+    let said = vec![said];
+    Ok(Append::New(PreparedAppend { session_id, messages, artifacts, key, fingerprint, expected_tail, said }))
 }
 
 /// What a request contains: half of the keyed hash of its compact encoding, before any id is made up for it.

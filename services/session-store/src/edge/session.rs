@@ -67,7 +67,9 @@ pub(crate) fn create(
         labels: request.labels.clone(),
     };
     let session_id = request.session_id.unwrap_or_else(SessionId::generate);
-    Ok(PreparedSession { session_id, fields, messages, artifacts: contents.into_new(), fingerprint })
+    let concerned = [request.parent_session_id, Some(session_id)].into_iter().flatten();
+    let said = concerned.map(|id| reading.said(id, None)).collect::<Result<_, _>>()?;
+    Ok(PreparedSession { session_id, fields, messages, artifacts: contents.into_new(), fingerprint, said })
 }
 
 fn check_names(request: &CreateSession) -> Result<(), ApiError> {

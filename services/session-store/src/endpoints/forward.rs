@@ -68,7 +68,7 @@ impl Store {
 fn bound(command: &mut impl Command) -> usize {
     let messages: usize = command.messages().iter().map(|message| 1_024 + 72 * message.attachments.len()).sum();
     let artifacts: usize = command.artifacts().iter().map(|artifact| 512 + artifact.bytes.len()).sum();
-    128 * 1024 + messages + artifacts
+    256 * 1024 + messages + artifacts
 }
 
 /// The largest content of a command that does not fit one request, taken out of it.

@@ -18,6 +18,7 @@ fn append(contents: &[usize]) -> PreparedAppend {
         key,
         fingerprint: Fingerprint(1),
         expected_tail: None,
+        said: Vec::new(),
     }
 }
 

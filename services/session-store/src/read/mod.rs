@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod cursor;
+mod live;
 mod messages;
 mod page;
 mod runs;

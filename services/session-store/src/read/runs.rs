@@ -1,4 +1,4 @@
-//! `store.record`: ended runs.
+//! `store.record`: what the leader does not hold. Here the ended runs.
 
 use laneway_contract::{AskStore, Format, JobState, MAX_PAGE, RunId, RunRecord, SessionId, StoreAnswer, StoreQuestion};
 use uuid::Uuid;
@@ -17,11 +17,19 @@ impl Reading {
                     Some(run) if *with_output => self.output(run)?,
                     Some(_) | None => None,
                 };
-                Ok(StoreAnswer { runs: run.into_iter().collect(), output })
+                Ok(StoreAnswer { runs: run.into_iter().collect(), output, ..StoreAnswer::default() })
             }
             StoreQuestion::Runs { session_id, state, limit: rows, before } => {
                 let runs = self.ended_runs(*session_id, *state, (*rows).min(MAX_PAGE) as usize, *before, format)?;
-                Ok(StoreAnswer { runs, output: None })
+                Ok(StoreAnswer { runs, ..StoreAnswer::default() })
+            }
+            StoreQuestion::Session { session_id, key } => {
+                let said = Some(self.said(*session_id, key.as_deref())?);
+                Ok(StoreAnswer { said, ..StoreAnswer::default() })
+            }
+            StoreQuestion::Registry(page) => {
+                let (sessions, cursor) = self.live_sessions(page, format)?;
+                Ok(StoreAnswer { sessions, cursor, ..StoreAnswer::default() })
             }
         }
     }

@@ -27,7 +27,7 @@ impl Reading {
     }
 
     /// A session with what holds now, where there is one.
-    fn session(&self, id: SessionId) -> Result<Option<SessionRecord>, ReadError> {
+    pub(super) fn session(&self, id: SessionId) -> Result<Option<SessionRecord>, ReadError> {
         let Some(SessionCreation { session_id, fields, created_at }) = self.creation(id)? else {
             return Ok(None);
         };

@@ -13,6 +13,8 @@ pub(super) struct Live {
     pub(super) runs: BTreeMap<RunId, Run>,
     /// Sessions of which a run was ever claimed.
     pub(super) claimed: BTreeSet<SessionId>,
+    /// How often the leader gave up something of what it holds in memory.
+    pub(super) evictions: u64,
 }
 
 /// A run that has not ended.
@@ -91,6 +93,7 @@ impl Live {
                 let produced = |run: &mut Run| run.record.status.output_message_ids.push(message.message_id);
                 message.run_id.into_iter().for_each(|run| self.change(run, produced));
             }
+            Event::SessionsEvicted { number, .. } | Event::KeysEvicted { number, .. } => self.evictions = *number,
             Event::RunSettled { run, .. } => drop(self.runs.remove(&run.run_id)),
             _ => {}
         }

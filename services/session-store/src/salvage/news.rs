@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use laneway_contract::{
-    Artifact, Estimate, Event, Fingerprint, HashKey, JobState, MessageRecord, RunId, RunRecord, RunStatus,
+    Artifact, Estimate, Event, Fingerprint, HashKey, JobState, KeyAnswer, MessageRecord, RunId, RunRecord, RunStatus,
     SessionCreation, SessionId, SessionStatus, Timestamp, Usage, WorkerId,
 };
 use serde::de::DeserializeOwned;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::live::Live;
 use super::threads::Thread;
 use super::{SalvageError, Salvaged};
-use crate::view::{AppendKey, Claim, Reading, Space, ViewError, decode};
+use crate::view::{Claim, Reading, Space, ViewError, decode};
 
 /// Stands for a worker that nobody knows any more: its lease runs out, as that of any worker that was lost.
 const NO_WORKER: &str = "unknown";
@@ -39,7 +39,7 @@ impl News {
         each_new(held, kept, Space::Messages, true, |_, message: MessageRecord| {
             sessions.entry(message.session_id).or_default().messages.push(message);
         })?;
-        each_new(held, kept, Space::AppendKeys, true, |key, taken: AppendKey| {
+        each_new(held, kept, Space::AppendKeys, true, |key, taken: KeyAnswer| {
             let name = String::from_utf8_lossy(key.get(16..).unwrap_or_default()).into_owned();
             sessions.entry(session_of(key)).or_default().keys.push((name, taken));
         })?;
@@ -76,6 +76,7 @@ impl News {
         // What the request contained is not known any more, so that a repeat of it is a conflict, never a second session.
         let created = |session| Event::SessionCreated { session: Box::new(session), fingerprint: Fingerprint(0) };
         found.events.extend(self.creations.drain(..).map(created));
+        found.events.extend(self.sessions.values().filter_map(|thread| thread.loaded(live.evictions)));
         self.runs.sort_by_key(|run| (run.status.submitted_at, run.run_id));
         // Those first that the journal has as waiting or executing: others may have come behind them only.
         self.runs.sort_by_key(|run| !live.runs.contains_key(&run.run_id));

@@ -1,10 +1,12 @@
 //! What is new of one session.
 
-use laneway_contract::{Actor, Event, MessageRecord, SessionCreation, SessionId, SessionState, SessionStatus};
+use laneway_contract::{
+    Actor, Event, EvictedSession, KeyAnswer, MessageRecord, SessionCreation, SessionId, SessionState, SessionStatus,
+};
 
 use super::Salvaged;
 use super::live::Live;
-use crate::view::{AppendKey, Reading, Space, ViewError, decode, message_key, session_key};
+use crate::view::{Reading, Space, ViewError, decode, message_key, session_key};
 
 /// Why a state is another, and who set a pause again.
 const REASON: &str = "journal repaired";
@@ -14,10 +16,12 @@ const REASON: &str = "journal repaired";
 pub(super) struct Thread {
     /// In the order of the thread.
     pub(super) messages: Vec<MessageRecord>,
-    pub(super) keys: Vec<(String, AppendKey)>,
+    pub(super) keys: Vec<(String, KeyAnswer)>,
     pub(super) status: Option<SessionStatus>,
     pub(super) paused: Option<bool>,
     creation: Option<SessionCreation>,
+    /// What the leader had given up of it when the journal was cut.
+    evicted: Option<EvictedSession>,
     status_before: Option<SessionStatus>,
     paused_before: bool,
     /// The last message that the journal has kept.
@@ -30,6 +34,8 @@ impl Thread {
         let key = session_key(id);
         let creation = held.value(Space::Sessions, &key)?;
         self.creation = creation.map(|value| decode(Space::Sessions, &value)).transpose()?;
+        let evicted = kept.value(Space::Evicted, &key)?;
+        self.evicted = evicted.map(|value| decode(Space::Evicted, &value)).transpose()?;
         let status = kept.value(Space::Statuses, &key)?;
         self.status_before = status.map(|value| decode(Space::Statuses, &value)).transpose()?;
         let paused = kept.value(Space::Pauses, &key)?;
@@ -40,6 +46,12 @@ impl Thread {
             self.tail = decode::<MessageRecord>(Space::Messages, &value)?.seq;
         }
         Ok(())
+    }
+
+    /// The session comes back into the leader's memory, before anything is said of it.
+    pub(super) fn loaded(&self, read_at: u64) -> Option<Event> {
+        let (session, record) = self.creation.clone().zip(self.evicted.clone())?;
+        Some(Event::SessionLoaded { session: Box::new(session), record: Box::new(record), read_at })
     }
 
     /// The messages that follow those of the journal without a gap, each append's key behind its last.

@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 
 use fjall::OwnedWriteBatch;
-use laneway_contract::{Event, HashKey, RunRecord, SessionCreation, SessionId, SessionState, SessionStatus};
+use laneway_contract::{Event, HashKey, KeyAnswer, RunRecord, SessionCreation, SessionId, SessionState, SessionStatus};
 use serde::Serialize;
 
-use super::keys::{self, IndexKey, Moment, RunIndexKey};
-use super::record::{AppendKey, Claim, decode, encode};
+use super::keys::{self, IndexKey, LiveKey, Moment, RunIndexKey};
+use super::record::{Claim, decode, encode};
 use super::{Space, Spaces, ViewError};
 
 /// The entries of the frames of one batch. A later entry under a key replaces an earlier one: inside a batch of the
@@ -77,6 +77,17 @@ impl<'a> Draft<'a> {
             Event::SessionStateChanged { session_id, from, status, .. } => {
                 self.state_changed(frame, *session_id, *from, status)
             }
+            Event::SessionsEvicted { number, sessions } => {
+                self.put_record(Space::Meta, keys::EVICTIONS.to_vec(), number)?;
+                sessions.iter().try_for_each(|evicted| {
+                    self.put_record(Space::Evicted, keys::session_key(evicted.session_id), evicted)
+                })
+            }
+            Event::KeysEvicted { number, .. } => self.put_record(Space::Meta, keys::EVICTIONS.to_vec(), number),
+            Event::SessionLoaded { session, .. } => {
+                self.remove(Space::Evicted, keys::session_key(session.session_id));
+                Ok(())
+            }
             // Totals only: it is listed as before.
             Event::SessionTouched { session_id, status } => {
                 self.put_record(Space::Statuses, keys::session_key(*session_id), status)
@@ -88,7 +99,7 @@ impl<'a> Draft<'a> {
                 self.put_record(Space::Messages, keys::message_key(message.session_id, message.seq), message)
             }
             Event::AppendKeyTaken { session_id, key, fingerprint, first_seq, last_seq } => {
-                let taken = AppendKey { fingerprint: *fingerprint, first_seq: *first_seq, last_seq: *last_seq };
+                let taken = KeyAnswer { fingerprint: *fingerprint, first_seq: *first_seq, last_seq: *last_seq };
                 self.put_record(Space::AppendKeys, keys::pair_key(*session_id, key.as_bytes()), &taken)
             }
             Event::RunClaimed { run_id, session_id, attempt, epoch, upto_seq, .. } => {
@@ -104,6 +115,7 @@ impl<'a> Draft<'a> {
             | Event::CoolDownChanged { .. }
             | Event::StateDigest { .. }
             | Event::IncidentNoted(_)
+            | Event::RunsForgotten { .. }
             | Event::SessionEndRequested { .. }
             | Event::RunQueued { .. }
             | Event::RunDispatched { .. }
@@ -129,6 +141,9 @@ impl<'a> Draft<'a> {
         for key in index {
             self.put(Space::SessionIndex, key.at(moment), Vec::new());
         }
+        for key in live_keys(session) {
+            self.put(Space::SessionIndex, key, Vec::new());
+        }
         self.put_record(Space::Sessions, keys::session_key(session.session_id), session)
     }
 
@@ -145,6 +160,11 @@ impl<'a> Draft<'a> {
         let moment = Moment::new(creation.created_at, session);
         self.remove(Space::SessionIndex, IndexKey::State(from).at(moment));
         self.put(Space::SessionIndex, IndexKey::State(status.state).at(moment), Vec::new());
+        if status.state.is_terminal() {
+            for key in live_keys(&creation) {
+                self.remove(Space::SessionIndex, key);
+            }
+        }
         self.put_record(Space::Statuses, keys::session_key(session), status)
     }
 
@@ -169,4 +189,11 @@ impl<'a> Draft<'a> {
         }
         self.put_record(Space::Runs, keys::run_key(run.run_id), run)
     }
+}
+
+/// The entries of a session that has not ended.
+fn live_keys(session: &SessionCreation) -> impl Iterator<Item = Vec<u8>> {
+    let id = *session.session_id.uuid().as_bytes();
+    let under = session.fields.parent_session_id.map(LiveKey::ChildrenOf);
+    [Some(LiveKey::All), under].into_iter().flatten().map(move |key| key.at(id))
 }

@@ -10,6 +10,7 @@ pub(super) const LAYOUT: &[u8] = b"layout";
 pub(super) const APPLIED: &[u8] = b"applied";
 pub(super) const SYNCED: &[u8] = b"synced";
 pub(super) const HASH_KEY: &[u8] = b"hash_key";
+pub(super) const EVICTIONS: &[u8] = b"evictions";
 
 /// Bytes of a [`Moment`].
 pub(crate) const MOMENT_BYTES: usize = 24;
@@ -114,6 +115,32 @@ impl IndexKey<'_> {
         }
         key.extend_from_slice(moment.as_bytes());
         key
+    }
+}
+
+/// What sessions that have not ended are listed by, in the order of their ids. Tags follow those of [`IndexKey`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LiveKey {
+    All,
+    ChildrenOf(SessionId),
+}
+
+impl LiveKey {
+    /// The key of the session with these 16 bytes under this.
+    pub(crate) fn at(self, session: [u8; 16]) -> Vec<u8> {
+        let (tag, parent) = match self {
+            Self::All => (5, None),
+            Self::ChildrenOf(parent) => (6, Some(parent)),
+        };
+        let mut key = vec![tag];
+        key.extend(parent.iter().flat_map(|parent| *parent.uuid().as_bytes()));
+        key.extend_from_slice(&session);
+        key
+    }
+
+    /// The session at the end of a key.
+    pub(crate) fn session(key: &[u8]) -> Option<SessionId> {
+        key.last_chunk().map(|id| SessionId::from_uuid(Uuid::from_bytes(*id)))
     }
 }
 

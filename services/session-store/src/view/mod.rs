@@ -20,12 +20,14 @@ use laneway_journal::{Body, Committed, Position};
 use tokio::sync::watch;
 
 use draft::Draft;
-pub(crate) use keys::{IndexKey, MOMENT_BYTES, Moment, RunIndexKey, message_key, pair_key, run_key, session_key};
-pub(crate) use record::{AppendKey, Claim, decode};
+pub(crate) use keys::{
+    IndexKey, LiveKey, MOMENT_BYTES, Moment, RunIndexKey, message_key, pair_key, run_key, session_key,
+};
+pub(crate) use record::{Claim, decode};
 pub(crate) use space::{Space, Spaces};
 
 /// The layout of the view on disk. Another layout is another number; a view is rebuilt, never converted.
-const LAYOUT: u8 = 2;
+const LAYOUT: u8 = 3;
 /// A batch takes no further frame when it holds this many bytes.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Memory for blocks that were read, in bytes.
@@ -213,6 +215,14 @@ impl View {
         let position = fjall::Readable::get(&snapshot, meta, keys::APPLIED)?
             .map_or(Ok(Position::START), |value| keys::read_position(&value))?;
         Ok(Reading { view: self.clone(), snapshot, position })
+    }
+}
+
+impl Reading {
+    /// Evictions that are applied.
+    pub(crate) fn evictions(&self) -> Result<u64, ViewError> {
+        let value = self.value(Space::Meta, keys::EVICTIONS)?;
+        value.map_or(Ok(0), |value| decode(Space::Meta, &value))
     }
 }
 

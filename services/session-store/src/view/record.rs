@@ -1,6 +1,6 @@
 //! Values of the view: records of the contract, and these, as compact MessagePack.
 
-use laneway_contract::{Epoch, Fingerprint, SessionId};
+use laneway_contract::{Epoch, SessionId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -14,14 +14,6 @@ pub(crate) struct Claim {
     pub(crate) epoch: Epoch,
     /// The thread's end at the run's first claim.
     pub(crate) upto_seq: u64,
-}
-
-/// The first answer to an append.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct AppendKey {
-    pub(crate) fingerprint: Fingerprint,
-    pub(crate) first_seq: u64,
-    pub(crate) last_seq: u64,
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(space: Space, value: &[u8]) -> Result<T, ViewError> {

@@ -40,7 +40,9 @@ spaces! {
     Messages = "messages",
     /// Hash → `Artifact`, its bytes apart from the keys.
     Artifacts = "artifacts",
-    /// `session_id ++ key` → `AppendKey`.
+    /// `session_id` → `EvictedSession` of a session that the leader does not hold.
+    Evicted = "evicted",
+    /// `session_id ++ key` → `KeyAnswer`.
     AppendKeys = "append_keys",
     /// `run_id` → the `Claim` of a run that has not ended.
     Attempts = "attempts",
@@ -48,7 +50,7 @@ spaces! {
     Runs = "runs",
     /// `RunIndexKey ++ run_id` of ended runs.
     RunIndex = "run_index",
-    /// `IndexKey ++ Moment` of sessions.
+    /// `IndexKey ++ Moment` of sessions, and `LiveKey` of those that have not ended.
     SessionIndex = "session_index",
 }
 
@@ -67,6 +69,7 @@ impl Spaces {
                     | Space::Statuses
                     | Space::Pauses
                     | Space::Messages
+                    | Space::Evicted
                     | Space::AppendKeys
                     | Space::Attempts
                     | Space::Runs

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Fingerprint;
 use crate::ids::{RunId, SessionId};
+use crate::memory::StoreSaid;
 use crate::message::{Artifact, MessageDraft};
+use crate::request::{ListRegistry, RegistryRow};
 use crate::run::RunRecord;
 use crate::session::SessionFields;
 use crate::vocabulary::JobState;
@@ -22,6 +24,9 @@ pub struct PreparedSession {
     pub artifacts: Vec<Artifact>,
     /// What the request contained.
     pub fingerprint: Fingerprint,
+    /// What the replica that prepared it has of the session and of its parent.
+    #[serde(default)]
+    pub said: Vec<StoreSaid>,
 }
 
 /// `leader.append`: messages that were hashed at the edge.
@@ -39,6 +44,9 @@ pub struct PreparedAppend {
     pub fingerprint: Fingerprint,
     /// The last seq that the caller knows.
     pub expected_tail: Option<u64>,
+    /// What the replica that prepared it has of the session and of the key.
+    #[serde(default)]
+    pub said: Vec<StoreSaid>,
 }
 
 /// `leader.put`: an artifact that was hashed at the edge.
@@ -64,7 +72,7 @@ pub struct AskStore {
     pub ask: StoreQuestion,
 }
 
-/// A question about ended runs.
+/// A question about what the leader does not hold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StoreQuestion {
@@ -86,6 +94,15 @@ pub enum StoreQuestion {
         /// Only runs with a smaller id.
         before: Option<RunId>,
     },
+    /// A session, and one of its append keys.
+    Session {
+        /// The session.
+        session_id: SessionId,
+        /// The key.
+        key: Option<String>,
+    },
+    /// Sessions that have not ended, by id. Answered with a page of the registry, without what runs say.
+    Registry(ListRegistry),
 }
 
 /// Reply of `store.record`.
@@ -95,4 +112,13 @@ pub struct StoreAnswer {
     pub runs: Vec<RunRecord>,
     /// The text of the answer of the one run that was asked for.
     pub output: Option<String>,
+    /// What there is of the session that was asked for.
+    #[serde(default)]
+    pub said: Option<StoreSaid>,
+    /// Sessions that have not ended.
+    #[serde(default)]
+    pub sessions: Vec<RegistryRow>,
+    /// Where the next page of them begins; null at the end.
+    #[serde(default)]
+    pub cursor: Option<SessionId>,
 }

@@ -274,6 +274,12 @@ pub struct StatusReply {
     pub sessions: u64,
     /// Runs remembered after their end, as the answer to a repeated submit.
     pub ended_runs: u64,
+    /// Runs that ended up to this time are forgotten: their repeated submits and reports are not known as such.
+    #[serde(default)]
+    pub forgotten_until: Option<Timestamp>,
+    /// Sessions that the leader holds in memory, with those that have ended.
+    #[serde(default)]
+    pub sessions_in_memory: u64,
     /// The workers that were heard.
     pub workers: Vec<WorkerView>,
 }

@@ -21,6 +21,8 @@ impl State {
         match target {
             CancelTarget::Run(id) if self.runs.contains_key(id) => Ok(vec![*id]),
             CancelTarget::Run(id) if self.ended.contains_key(id) => Ok(Vec::new()),
+            // It may be one of those that are forgotten: only a store replica knows.
+            CancelTarget::Run(_) if self.forgotten.runs_until.is_some() => Ok(Vec::new()),
             CancelTarget::Run(id) => Err(ApiError::new(ErrorCode::NotFound, format!("no run {id}"))),
             CancelTarget::Session(id) => Ok(self.runs_of_session(self.known(*id)?)),
             CancelTarget::Token(token) => {

@@ -11,13 +11,13 @@ mod thread;
 
 use laneway_contract::{
     Actor, ApiError, CancelReceipt, ErrorClass, ErrorCode, Event, Incident, JobState, Output, RateCause, ReturnCause,
-    RunError, SessionId, StopCause, Timestamp, WaitReason,
+    RunError, SessionId, StopCause, StoreSaid, StoredSession, Timestamp, WaitReason,
 };
 
 use serde_json::json;
 
 use crate::admit::bit;
-use crate::command::Command;
+use crate::command::{Command, Load};
 use crate::run::{Phase, Run};
 use crate::session::Session;
 use crate::state::State;
@@ -25,6 +25,15 @@ use crate::state::State;
 impl State {
     /// What a command comes to. No events: it was done before, or there is nothing to do.
     pub fn decide(&self, command: &Command, now: Timestamp) -> Result<Vec<Event>, ApiError> {
+        self.decide_with(command, &[], now)
+    }
+
+    /// As [`State::decide`], with what store replicas have said of what memory may lack. Where that is not enough the
+    /// answer is `unavailable`, and [`State::needs_read`] says what to ask.
+    pub fn decide_with(&self, command: &Command, said: &[StoreSaid], now: Timestamp) -> Result<Vec<Event>, ApiError> {
+        if self.needs_read(command, said).is_some() {
+            return Err(not_held());
+        }
         match command {
             Command::CreateHashKey(key) => match &self.hash_key {
                 Some(_) => Err(ApiError::new(ErrorCode::IdempotencyConflict, "the deployment has its hash key")),
@@ -36,14 +45,27 @@ impl State {
             Command::Note(incident) => note(incident),
             Command::Put(artifact) => Ok(vec![Event::ArtifactStored((**artifact).clone())]),
             Command::Create(command) => self.create(command, now),
-            Command::Append(command) => self.append(command, now),
+            Command::Append(command) => self.append(command, said, now),
             Command::Submit(command) => self.submit(command, now),
             Command::Cancel(command) => self.cancel(command, now),
             Command::Pause(command) => self.pause(command, now),
             Command::End(command) => self.end(command),
             Command::Claim(command) => self.claim(command, now),
             Command::Report(command) => self.report(command, now),
+            Command::Load(command) => self.load_again(command),
         }
+    }
+
+    fn load_again(&self, command: &Load) -> Result<Vec<Event>, ApiError> {
+        let StoredSession { creation, record } = &command.session;
+        if self.sessions.contains_key(&creation.session_id) {
+            return Ok(Vec::new());
+        }
+        if !self.is_good(command.read_at) {
+            return Err(not_held());
+        }
+        let (session, record) = (Box::new(creation.clone()), Box::new(record.clone()));
+        Ok(vec![Event::SessionLoaded { session, record, read_at: command.read_at }])
     }
 
     /// The session, or `not_found`.
@@ -62,6 +84,12 @@ fn note(incident: &Incident) -> Result<Vec<Event>, ApiError> {
         return Err(ApiError::new(ErrorCode::BadRequest, message));
     }
     Ok(vec![Event::IncidentNoted(incident.clone())])
+}
+
+/// What was said of a session was read too early, or nothing was.
+fn not_held() -> ApiError {
+    let message = "the session is not held in memory, and no store replica has said how it is: send it again";
+    ApiError::new(ErrorCode::Unavailable, message)
 }
 
 /// Refuses a change of a session that has ended or is about to.

@@ -25,6 +25,12 @@ impl State {
                 format!("run {} was submitted with other content: use another run_id", command.run_id),
             ));
         }
+        // Named after its run, which ended so long ago that it is forgotten.
+        if let Some(new) = &command.new_session
+            && self.sessions.contains_key(&new.session_id)
+        {
+            return Ok(Vec::new());
+        }
         let queued: u64 = self.queues.queued().values().sum();
         if queued >= MAX_QUEUED {
             return Err(queue_full(queued, MAX_QUEUED));
@@ -92,12 +98,8 @@ impl State {
     }
 
     fn root_of(&self, session_id: SessionId, fields: &SessionFields) -> SessionId {
-        let (mut root, mut parent) = (session_id, fields.parent_session_id);
-        while let Some(session) = parent.and_then(|id| self.sessions.get(&id)) {
-            root = session.creation.session_id;
-            parent = session.creation.fields.parent_session_id;
-        }
-        root
+        let known = [Some(session_id), fields.parent_session_id].into_iter().flatten();
+        known.filter_map(|id| self.sessions.get(&id)).map(|session| session.root).next().unwrap_or(session_id)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use laneway_contract::{
     ApiError, Artifact, ErrorCode, Event, MessageDraft, MessageRecord, MessageRole, RunId, SessionCreation, SessionId,
-    Timestamp,
+    StoreSaid, Timestamp,
 };
 use serde_json::json;
 
@@ -55,10 +55,12 @@ impl State {
         Ok(events)
     }
 
-    pub(super) fn append(&self, command: &Append, now: Timestamp) -> Result<Vec<Event>, ApiError> {
+    pub(super) fn append(&self, command: &Append, said: &[StoreSaid], now: Timestamp) -> Result<Vec<Event>, ApiError> {
         let session = self.known(command.session_id)?;
-        if let Some(taken) = session.keys.get(&command.key) {
-            if taken.fingerprint == command.fingerprint {
+        let held = session.keys.get(&command.key).map(|taken| taken.fingerprint);
+        let lost = || self.key_said(command.session_id, said).flatten().map(|taken| taken.fingerprint);
+        if let Some(fingerprint) = held.or_else(lost) {
+            if fingerprint == command.fingerprint {
                 return Ok(Vec::new());
             }
             return Err(ApiError::new(

@@ -4,6 +4,8 @@
 //! would start (SCHED-2, 5, 6, 8, SESS-3, buckets, budgets); waits for a rate are recorded once (SCHED-3); limits are kept
 //! even so; runs end once; epochs rise; threads have no holes; folding again gives the same state; what `explain` claims comes true.
 
+mod memory;
+
 use std::collections::BTreeMap;
 
 use laneway_contract::*;
@@ -13,6 +15,7 @@ use super::model::{Model, Place};
 use super::world::*;
 use crate::SetBudget;
 use crate::*;
+use memory::Tight;
 
 /// Seeds of one run of the tests.
 const SEEDS: u64 = 10_000;
@@ -38,6 +41,19 @@ fn every_rule_holds_in_every_seed() {
     }
 }
 
+#[test]
+fn every_rule_holds_with_little_memory_and_stores_that_lag() {
+    let (mut loaded, mut refused) = (0, 0);
+    for seed in 0..SEEDS / 4 {
+        let sim = simulate_with(Simulation::forgetful(seed));
+        let tight = sim.tight.unwrap();
+        (loaded, refused) = (loaded + tight.loaded, refused + tight.refused);
+        let (mut world, seed_is) = (sim.world, format!("seed {seed}"));
+        assert_eq!(world.state.digest(), world.replayed().digest(), "{seed_is}: a fold gives another state");
+    }
+    assert!(loaded > 0 && refused > 0, "{loaded} loads, {refused} reads that came too late");
+}
+
 /// `just simulate`: goes on until a rule is broken; the panic names the seed, which `LANEWAY_SEED` plays again.
 #[test]
 #[ignore = "endless: just simulate"]
@@ -45,10 +61,12 @@ fn every_rule_holds_in_every_seed() {
 fn endless() {
     if let Some(seed) = std::env::var("LANEWAY_SEED").ok().and_then(|seed| seed.parse().ok()) {
         simulate(seed);
+        simulate_with(Simulation::forgetful(seed));
         return;
     }
     for seed in SEEDS.. {
         simulate(seed);
+        simulate_with(Simulation::forgetful(seed));
         if seed % 1_000 == 0 {
             println!("{seed} seeds");
         }
@@ -56,9 +74,16 @@ fn endless() {
 }
 
 fn simulate(seed: u64) -> World {
-    let mut sim = Simulation::new(seed);
+    simulate_with(Simulation::new(seed)).world
+}
+
+fn simulate_with(mut sim: Simulation) -> Simulation {
+    let seed = sim.seed;
     for step in 0..STEPS {
         sim.step();
+        if sim.tight.is_some() {
+            sim.memory_step();
+        }
         sim.check();
         if step % 16 == 0 {
             let (digest, full) = (sim.world.state.digest(), sim.world.state.full_digest());
@@ -66,7 +91,7 @@ fn simulate(seed: u64) -> World {
         }
     }
     sim.finish();
-    sim.world
+    sim
 }
 
 struct Simulation {
@@ -77,18 +102,34 @@ struct Simulation {
     /// Events that the model has folded.
     folded: usize,
     sessions: Vec<SessionId>,
+    /// With little memory.
+    tight: Option<Tight>,
 }
 
 const MODELS: [&str; 5] = ["echo/a", "echo/b", "other/c", "other/d", "third/e"];
 
 impl Simulation {
+    /// Memory for everything.
     fn new(seed: u64) -> Self {
+        let ever = u64::from(u32::MAX);
+        let memory = MemoryLimits { session_ms: ever, key_ms: ever, ended_run_ms: ever, ..MemoryLimits::default() };
+        Self::with(seed, memory, None)
+    }
+
+    fn forgetful(seed: u64) -> Self {
+        let mut tight = Tight::new(seed);
+        let memory = tight.limits();
+        Self::with(seed, memory, Some(tight))
+    }
+
+    fn with(seed: u64, memory: MemoryLimits, tight: Option<Tight>) -> Self {
         let mut draw = Draw(seed);
         let mut world = World::new();
+        world.hints.memory = memory;
         for worker in world.hints.workers.values_mut() {
             worker.slots = 4 + draw.next(12) as u32;
         }
-        let mut sim = Self { seed, world, draw, model: Model::default(), folded: 0, sessions: Vec::new() };
+        let mut sim = Self { seed, world, draw, model: Model::default(), folded: 0, sessions: Vec::new(), tight };
         if sim.draw.one_in(2) {
             sim.rates();
         }
@@ -99,8 +140,11 @@ impl Simulation {
     /// Folds what is new into the model, which checks each dispatch.
     fn fold(&mut self) {
         let seed = self.seed;
-        let Self { world, model, folded, .. } = self;
+        let Self { world, model, folded, tight, .. } = self;
         for (at, event) in world.journal.iter().skip(*folded) {
+            if let Some(tight) = tight {
+                tight.fold(event, *at);
+            }
             let result =
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| model.fold(event, &world.hints, *at)));
             assert!(result.is_ok(), "seed {seed}: at {event:?}");
@@ -109,9 +153,9 @@ impl Simulation {
     }
 
     fn run(&mut self, command: &Command) -> Option<Vec<Event>> {
-        let result = self.world.run(command).ok();
+        let result = if self.tight.is_some() { self.run_reading(command) } else { self.world.run(command) };
         self.fold();
-        result
+        result.ok()
     }
 
     fn rates(&mut self) {
@@ -161,7 +205,8 @@ impl Simulation {
 
     /// The new leader has heard no worker yet, gives every attempt a full lease, and then hears them again.
     fn take_over(&mut self) {
-        let workers = std::mem::take(&mut self.world.hints).workers;
+        let Hints { workers, memory, .. } = std::mem::take(&mut self.world.hints);
+        self.world.hints.memory = memory;
         let now = self.world.now;
         for (run, epoch) in
             self.world.state.executing().map(|r| (r.record.run_id, r.record.status.epoch)).collect::<Vec<_>>()
@@ -505,8 +550,14 @@ impl Simulation {
         }
         assert!(ends.values().all(|count| *count == 1), "seed {seed}: a run ended twice");
         for id in &self.sessions {
-            let (tokens, usd) = world.state.session_budget(*id).unwrap().lines();
-            assert_eq!((tokens.reserved, usd.reserved), (0, MicroUsd(0)), "seed {seed}: a reservation leaks");
+            let reserved = match (&self.tight, world.state.session_budget(*id)) {
+                (Some(tight), _) => tight.reserved(*id),
+                (None, budget) => {
+                    let (tokens, usd) = budget.unwrap().lines();
+                    (tokens.reserved, usd.reserved)
+                }
+            };
+            assert_eq!(reserved, (0, MicroUsd(0)), "seed {seed}: a reservation leaks");
         }
     }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use laneway_contract::*;
 use uuid::Uuid;
 
+use super::replica;
 use crate::*;
 
 #[derive(Clone)]
@@ -99,13 +100,43 @@ impl World {
         Uuid::from_u128(self.next_id)
     }
 
+    /// Has a command decided, with what a store replica says of what memory lacks.
     pub(super) fn run(&mut self, command: &Command) -> Result<Vec<Event>, ApiError> {
+        let mut said = Vec::new();
+        while let Some(question) = self.state.needs_read(command, &said) {
+            self.bring(&mut said, replica::said(&self.journal, &question));
+        }
+        self.run_with(command, &said)
+    }
+
+    /// Takes in what a replica says: a session that was given up is loaded, unless it was read too early.
+    pub(super) fn bring(&mut self, said: &mut Vec<StoreSaid>, answer: StoreSaid) {
+        if let SessionSaid::Evicted(session) = &answer.session {
+            let load = Load { session: (**session).clone(), read_at: answer.read_at };
+            drop(self.run_with(&Command::Load(Box::new(load)), &[]));
+        }
+        said.retain(|other: &StoreSaid| other.session_id != answer.session_id);
+        said.push(answer);
+    }
+
+    /// Has a command decided with what was said, and no more.
+    pub(super) fn run_with(&mut self, command: &Command, said: &[StoreSaid]) -> Result<Vec<Event>, ApiError> {
         let before = self.state.digest();
-        let result = self.state.turn(command, &self.hints, self.now);
+        let result = self.state.decide_with(command, said, self.now);
         if result.is_err() {
             assert_eq!(self.state.digest(), before, "a refusal changed the state");
         }
-        result.map(|outcome| self.keep(outcome))
+        let decided = result?;
+        let outcome = self.state.carry_out(decided, &self.hints, self.now);
+        Ok(self.keep(outcome))
+    }
+
+    /// Gives up all that can be.
+    pub(super) fn give_up_all(&mut self) {
+        let limits = MemoryLimits { sessions: 0, keys: 0, ..self.hints.memory };
+        let before = std::mem::replace(&mut self.hints.memory, limits);
+        self.tick();
+        self.hints.memory = before;
     }
 
     /// Puts limits into force as a configuration does.

@@ -46,7 +46,9 @@ pub(in crate::top) fn look(at_ms: u64, chunks: u64, ended_runs: u64) -> Look {
         in_use: BTreeMap::from([("global".to_owned(), 11)]),
         queued: BTreeMap::from(queued),
         sessions: 126,
+        sessions_in_memory: 140,
         ended_runs,
+        forgotten_until: None,
         workers: vec![worker("worker-a", 3, 16), worker("worker-b", 8, 8)],
     };
     let hold = |reason, name: &str, level, limit| Hold {

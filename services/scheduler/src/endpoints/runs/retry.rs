@@ -151,8 +151,9 @@ async fn one(
 ) -> Result<RetriedRun, Refusal> {
     let run_id = run.run_id;
     let new = retried_as(run_id, key);
+    let session_id = run.session_id;
     let look = move |scene: &mut Scene<'_>| before(scene, run, new);
-    let Answered { body: Before { old, repeated, now }, .. } = context.desk.look(look).await?;
+    let Answered { body: Before { old, repeated, now }, .. } = context.desk.look_at(session_id, look).await?;
     if repeated {
         return Ok(RetriedRun { run_id, retried_as: Some(new), repeated, error: None });
     }

@@ -12,7 +12,9 @@ mod turns;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use laneway_contract::{ANNOUNCE_VALID_MS, Announcement, Epoch, HashKey, LEADER_LEASE_MS, Limits, Timestamp};
+use laneway_contract::{
+    ANNOUNCE_VALID_MS, Announcement, Epoch, HashKey, LEADER_LEASE_MS, Limits, MemoryLimits, Timestamp,
+};
 use laneway_engine::{Hints, State, WorkerHint};
 
 use crate::SchedulerError;
@@ -37,6 +39,8 @@ const SOON: Duration = Duration::from_millis(1);
 pub(crate) struct Settings {
     /// The limits to put into force; none keeps those that the journal says.
     pub(crate) limits: Option<Limits>,
+    /// How much it holds in memory.
+    pub(crate) memory: MemoryLimits,
     /// The key of a deployment that has none yet.
     pub(crate) new_hash_key: HashKey,
     /// A digest of the state is journaled every so many frames.
@@ -74,9 +78,9 @@ impl<J: Log> Core<J> {
     pub(crate) fn new(journal: J, settings: Settings) -> Self {
         Self {
             journal,
+            hints: Hints::new(settings.memory),
             settings,
             state: State::default(),
-            hints: Hints::default(),
             scheduled_at: Timestamp::ZERO,
             elected: None,
             leadership: None,

@@ -100,7 +100,7 @@ impl<J: Log> Core<J> {
             }
             Box::new(|_| {}) as Release
         });
-        self.carry_out(draft, Order { check: None, command: Some(command), finish });
+        self.carry_out(draft, Order::alone(command, finish));
         true
     }
 
@@ -109,7 +109,7 @@ impl<J: Log> Core<J> {
     pub(crate) fn deposed(&mut self) {
         self.elected = None;
         self.state = State::default();
-        self.hints = Hints::default();
+        self.hints = Hints::new(self.settings.memory);
         self.scheduled_at = Timestamp::ZERO;
         self.leadership = None;
     }

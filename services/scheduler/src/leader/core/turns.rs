@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use laneway_contract::{ApiError, ErrorCode, Event, Timestamp};
+use laneway_contract::{ApiError, ErrorCode, Event, StoreSaid, Timestamp};
 use laneway_engine::{Command, Decided};
 use laneway_journal::{TurnDraft, TurnTooLarge};
 
@@ -76,11 +76,14 @@ impl<J: Log> Core<J> {
 
     /// One order, one turn.
     pub(super) fn carry_out(&mut self, mut draft: TurnDraft<Event>, order: Order) {
-        let Order { check, mut command, finish } = order;
+        if let Some(question) = order.needs_read(&self.state) {
+            return self.hand_over(draft, Effects::default().with_reply(order.put_aside(question)));
+        }
+        let Order { check, mut command, finish, read } = order;
         let now = draft.at();
         let taken = match &mut command {
             None => Ok(Taken::default()),
-            Some(command) => self.decide(&mut draft, check, command, now),
+            Some(command) => self.decide(&mut draft, check, command, &read.said, now),
         };
         match taken {
             Ok(Taken { events, repeated, more }) => {
@@ -95,7 +98,7 @@ impl<J: Log> Core<J> {
                 };
                 let effects = Effects::of(&events, &self.state, waiters);
                 let (state, hints) = (&self.state, &mut self.hints);
-                let mut scene = Scene { state, hints, waiters, now, events: &events, repeated };
+                let mut scene = Scene { state, hints, waiters, now, events: &events, repeated, said: &read.said };
                 match guarded(|| finish(Ok(&mut scene))) {
                     Some(release) => self.hand_over(draft, effects.with_reply(release)),
                     None => self.broke(command.as_ref()),
@@ -118,6 +121,7 @@ impl<J: Log> Core<J> {
         draft: &mut TurnDraft<Event>,
         check: Option<Check>,
         command: &mut Command,
+        said: &[StoreSaid],
         now: Timestamp,
     ) -> Result<Taken, Failure> {
         if self.breaks.refuses(command) {
@@ -126,7 +130,7 @@ impl<J: Log> Core<J> {
         let state = &self.state;
         let decided = guarded(|| {
             check.map_or(Ok(()), |check| check(state, command))?;
-            state.decide(command, now)
+            state.decide_with(command, said, now)
         });
         let first = decided.ok_or_else(|| Failure::Refused(fault()))?.map_err(Failure::Refused)?;
         draft.add(&first).map_err(|error| Failure::Refused(too_large(&error)))?;
@@ -246,6 +250,7 @@ fn key_of(command: &Command) -> String {
         Command::Pause(command) => format!("pause {} {}", command.session_id, command.paused),
         Command::End(command) => format!("end {} {}", command.session_id, command.end),
         Command::Claim(command) => format!("claim {} {}", command.run_id, command.dispatch_no),
+        Command::Load(command) => format!("load {}", command.session.record.session_id),
         Command::Report(command) => format!("report {} {} {}", command.run_id, command.epoch, command.report_no),
     }
 }
