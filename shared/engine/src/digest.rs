@@ -3,6 +3,7 @@
 use laneway_contract::{RunId, SessionId};
 use serde::Serialize;
 
+use crate::run::EndedRun;
 use crate::state::State;
 use crate::turns::{KeyId, OwnerId};
 
@@ -45,6 +46,11 @@ impl Digests {
             Hashed::Never => {}
         }
         self.touched.push(key());
+    }
+
+    /// An ended run that was read from a snapshot.
+    pub(crate) fn restore_ended(&mut self, ended: &EndedRun) {
+        self.sum = self.sum.wrapping_add(hash(&("ended", ended)));
     }
 }
 

@@ -10,5 +10,6 @@ mod limits;
 mod model;
 mod runs;
 mod simulation;
+mod snapshots;
 mod threads;
 mod world;
