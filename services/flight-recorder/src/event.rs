@@ -103,6 +103,7 @@ fn drafts(event: &Event) -> Vec<Draft<'_>> {
         | Event::CoolDownChanged { .. }
         | Event::SessionTouched { .. }
         | Event::StateDigest { .. }
+        | Event::SnapshotTaken(_)
         | Event::ArtifactStored(_)
         | Event::SessionPauseSet { .. }
         | Event::SessionEndRequested { .. }

@@ -7,7 +7,7 @@ use laneway_bus::{Bus, ConnectOptions};
 use laneway_contract::{Catalog, ServiceName, Token, WorkerId};
 use laneway_runtime::config::Config;
 use laneway_runtime::{Outcome, Shutdown, Supervisor};
-use laneway_scheduler::SchedulerConfig;
+use laneway_scheduler::{SchedulerConfig, SnapshotSchedule};
 use laneway_session_store::StoreConfig;
 use laneway_worker::WorkerConfig;
 
@@ -99,7 +99,11 @@ impl Part {
                 laneway_session_store::run(bus, config, shutdown).await.map_err(text)
             }
             ServiceName::Scheduler => {
-                let config = SchedulerConfig { instance: config.instance, limits: config.limits, catalog };
+                let snapshots = SnapshotSchedule {
+                    every_bytes: config.scheduler.snapshot_every_bytes,
+                    every: Duration::from_secs(config.scheduler.snapshot_every_seconds),
+                };
+                let config = SchedulerConfig { instance: config.instance, limits: config.limits, catalog, snapshots };
                 Box::pin(laneway_scheduler::run(bus, config, shutdown)).await.map_err(text)
             }
             ServiceName::Worker => {

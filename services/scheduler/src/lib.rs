@@ -13,6 +13,8 @@
 //! | `edge` | requests become commands: checked, hashed, every id fixed |
 //! | `publisher` | dispatches and cancel signals into their streams |
 //! | `replica` | what is asked of a store replica: ended runs and artifacts |
+//! | `start` | the state at a start: from a snapshot and the frames behind it |
+//! | `snapshots` | when a snapshot is taken, and how |
 //! | `room` | replies that end early instead of growing too large |
 
 mod desk;
@@ -25,10 +27,14 @@ mod office;
 mod publisher;
 mod replica;
 mod room;
+mod snapshots;
+mod start;
 mod waiters;
 
+use std::time::Duration;
+
 use laneway_bus::{Bus, BusError, Service};
-use laneway_contract::{Catalog, Limits, ServiceName};
+use laneway_contract::{Catalog, Limits, SNAPSHOT_EVERY_BYTES, SNAPSHOT_EVERY_MS, ServiceName};
 use laneway_journal::Fault;
 use laneway_runtime::Shutdown;
 
@@ -41,6 +47,23 @@ pub struct SchedulerConfig {
     pub limits: Option<Limits>,
     /// The providers that runs may name.
     pub catalog: Catalog,
+    /// When snapshots are taken.
+    pub snapshots: SnapshotSchedule,
+}
+
+/// When the leader takes a snapshot.
+#[derive(Clone, Copy, Debug)]
+pub struct SnapshotSchedule {
+    /// When so many bytes of frames were written since the last.
+    pub every_bytes: u64,
+    /// After this time, when at least a 64th of those bytes was written.
+    pub every: Duration,
+}
+
+impl Default for SnapshotSchedule {
+    fn default() -> Self {
+        Self { every_bytes: SNAPSHOT_EVERY_BYTES, every: Duration::from_millis(SNAPSHOT_EVERY_MS) }
+    }
 }
 
 /// Why a scheduler ends.

@@ -78,7 +78,16 @@ impl World {
     pub(crate) fn frame(&mut self, body: Body<Event>) {
         let number = self.journal.len() as u64 + 1;
         let prev = self.journal.last().map_or(FrameHash::ZERO, |last| last.position.hash);
-        let frame = Frame { format: laneway_journal::frame::FORMAT, journal_id: Uuid::nil(), epoch: 1, number, prev, time: at(0), body };
+        let frame = Frame {
+            format: laneway_journal::frame::FORMAT,
+            journal_id: Uuid::nil(),
+            epoch: 1,
+            number,
+            prev,
+            time: at(0),
+            snapshot: 0,
+            body,
+        };
         let hash = FrameHash::of(format!("{number} {:?}", frame.prev).as_bytes());
         self.journal.push(Committed { position: Position { number, hash }, gap_ms: 0, frame });
     }

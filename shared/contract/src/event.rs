@@ -10,6 +10,7 @@ use crate::message::{Artifact, MessageRecord};
 use crate::money::MicroUsd;
 use crate::run::{Estimate, Reservation, RunError, RunRecord, Usage};
 use crate::session::{Actor, SessionCreation, SessionStatus};
+use crate::snapshot::SnapshotTaken;
 use crate::time::Timestamp;
 use crate::vocabulary::{BudgetType, Decision, RateCause, SessionState};
 
@@ -77,6 +78,8 @@ pub enum Event {
         /// The digest.
         digest: u128,
     },
+    /// A fold of the journal was written, read back and found right: a start may begin with it.
+    SnapshotTaken(SnapshotTaken),
     /// Bytes were stored. The engine keeps nothing of them.
     ArtifactStored(Artifact),
     /// A session was made.
@@ -407,6 +410,7 @@ impl Event {
             | Self::BudgetSet { .. }
             | Self::CoolDownChanged { .. }
             | Self::StateDigest { .. }
+            | Self::SnapshotTaken(_)
             | Self::ArtifactStored(_) => None,
             Self::SessionCreated { session, .. } => Some(session.session_id),
             Self::MessageAppended(message) => Some(message.session_id),

@@ -35,7 +35,7 @@ impl State {
                 self.change_account(owner, |account| account.warned(*budget_type));
             }
             Event::CoolDownChanged { scope, cool_down } => self.set_cool_down(scope, *cool_down),
-            Event::StateDigest { .. } | Event::ArtifactStored(_) => {}
+            Event::StateDigest { .. } | Event::SnapshotTaken(_) | Event::ArtifactStored(_) => {}
             Event::SessionCreated { .. }
             | Event::SessionStateChanged { .. }
             | Event::SessionTouched { .. }

@@ -26,6 +26,7 @@ pub(crate) fn weight(event: &Event) -> usize {
         Event::SessionCreated { .. } => 16 * 1_024,
         Event::HashKeyCreated { .. }
         | Event::StateDigest { .. }
+        | Event::SnapshotTaken(_)
         | Event::BudgetSet { .. }
         | Event::BudgetWarned { .. }
         | Event::CoolDownChanged { .. }

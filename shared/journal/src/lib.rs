@@ -11,6 +11,7 @@
 //! | [`clock`] | the two clocks that the protocol takes as arguments |
 //! | [`node`] | the protocol: standby, candidate, leader |
 //! | [`driver`] | the protocol on a real server, for the scheduler |
+//! | [`snapshot`] | snapshots of the state on the server: found through the journal, written, read, deleted |
 //! | [`follow`] | reading the journal from a stored position, for the views |
 
 pub mod chain;
@@ -20,6 +21,7 @@ pub mod driver;
 pub mod follow;
 pub mod frame;
 pub mod node;
+pub mod snapshot;
 
 mod check;
 mod fence;
@@ -30,12 +32,13 @@ mod store;
 mod tail;
 mod time;
 
-pub use chain::{Fault, Loss};
+pub use chain::{Base, Fault, Loss};
 pub use draft::{TurnDraft, TurnTooLarge};
 pub use driver::{Journal, JournalConfig, Progress};
 pub use follow::Follower;
 pub use frame::{Body, Committed, Frame, FrameHash, Position, Turn};
 pub use node::{NotLeading, Released};
+pub use snapshot::Snapshots;
 
 #[cfg(test)]
 mod sim;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use laneway_contract::{Limits, PoolId, Prefix, ProviderSpec, WorkerId};
+use laneway_contract::{Limits, PoolId, Prefix, ProviderSpec, SNAPSHOT_EVERY_BYTES, SNAPSHOT_EVERY_MS, WorkerId};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -114,12 +114,31 @@ pub struct Config {
     pub limits: Option<Limits>,
     /// Providers beside those that are built in, or instead of them.
     pub providers: BTreeMap<String, ProviderSpec>,
+    /// For schedulers.
+    #[serde(deserialize_with = "table")]
+    pub scheduler: SchedulerConfig,
     /// For workers.
     #[serde(deserialize_with = "table")]
     pub worker: WorkerConfig,
     /// For store replicas.
     #[serde(deserialize_with = "table")]
     pub store: StoreConfig,
+}
+
+/// When the leader takes snapshots.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SchedulerConfig {
+    /// When so many bytes of frames were written since the last.
+    pub snapshot_every_bytes: u64,
+    /// After so many seconds, when at least a 64th of those bytes was written.
+    pub snapshot_every_seconds: u64,
+}
+
+impl Default for SchedulerConfig {
+    fn default() -> Self {
+        Self { snapshot_every_bytes: SNAPSHOT_EVERY_BYTES, snapshot_every_seconds: SNAPSHOT_EVERY_MS / 1_000 }
+    }
 }
 
 /// What a worker serves.
@@ -168,6 +187,7 @@ impl Default for Config {
             data: PathBuf::from(".laneway"),
             limits: None,
             providers: BTreeMap::new(),
+            scheduler: SchedulerConfig::default(),
             worker: WorkerConfig::default(),
             store: StoreConfig::default(),
         }
@@ -220,6 +240,12 @@ impl Config {
         if !matches!(self.replicas, 1 | 3 | 5) {
             return invalid("replicas", "must be 1, 3 or 5");
         }
+        if self.scheduler.snapshot_every_bytes < MIN_SNAPSHOT_EVERY_BYTES {
+            return invalid("scheduler.snapshot_every_bytes", "must be at least 4096");
+        }
+        if self.scheduler.snapshot_every_seconds == 0 {
+            return invalid("scheduler.snapshot_every_seconds", "must be at least 1");
+        }
         if self.worker.slots == 0 || self.worker.slots > MAX_SLOTS {
             return invalid("worker.slots", "must be 1 to 10000");
         }
@@ -232,6 +258,9 @@ impl Config {
         Ok(self)
     }
 }
+
+/// A snapshot is itself written about in a frame: one must not be due for that alone.
+const MIN_SNAPSHOT_EVERY_BYTES: u64 = 4_096;
 
 /// Slots of one worker.
 const MAX_SLOTS: u32 = 10_000;

@@ -27,4 +27,5 @@ mod privacy;
 mod queueing;
 mod rates;
 mod recovery;
+mod snapshots;
 mod telemetry;

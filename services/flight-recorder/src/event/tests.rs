@@ -6,8 +6,8 @@ use laneway_contract::{
     Artifact, ArtifactId, Backend, BudgetOwner, BudgetType, CancelReceipt, CoolDown, Decision, ErrorClass, Estimate,
     ExecutionMode, Fingerprint, Finish, FlightEvent, GenerationSettings, HashKey, JobKind, Lane, LimitChange,
     LimitName, Limits, MemoryPolicy, MessageId, MessageRole, Mode, ModelId, OnBusy, ParameterClass, RateCause,
-    Reservation, RetryBackoff, RunError, RunFields, RunStatus, Scope, SessionFields, Source, StopCause, Token, Usage,
-    WaitReason,
+    Reservation, RetryBackoff, RunError, RunFields, RunStatus, Scope, SessionFields, SnapshotHash, SnapshotName,
+    SnapshotTaken, Source, StopCause, Token, Usage, WaitReason,
 };
 use laneway_journal::Turn;
 use serde_json::{Value, json};
@@ -182,6 +182,17 @@ fn table() -> Vec<(Event, Vec<(FlightKind, Value)>)> {
     vec![
         (Event::HashKeyCreated { key: HashKey::from_bytes([1; 32]) }, vec![]),
         (Event::StateDigest { digest: 5 }, vec![]),
+        (
+            Event::SnapshotTaken(SnapshotTaken {
+                sequence: 9,
+                hash: SnapshotHash::from_bytes([1; 32]),
+                object: SnapshotName { number: 9, nonce: 1 },
+                bytes: 70,
+                chunks: 1,
+                records: 0,
+            }),
+            vec![],
+        ),
         (
             Event::ArtifactStored(Artifact {
                 id: ArtifactId::parse(HASH).unwrap(),
@@ -486,7 +497,16 @@ fn completed() -> Value {
 
 fn frame(number: u64, body: Body<Event>) -> Frame<Event> {
     let time = at().plus_millis(50);
-    Frame { format: laneway_journal::frame::FORMAT, journal_id: Uuid::nil(), epoch: 3, number, prev: laneway_journal::FrameHash::ZERO, time, body }
+    Frame {
+        format: laneway_journal::frame::FORMAT,
+        journal_id: Uuid::nil(),
+        epoch: 3,
+        number,
+        prev: laneway_journal::FrameHash::ZERO,
+        time,
+        snapshot: 0,
+        body,
+    }
 }
 
 fn started() -> Body<Event> {

@@ -120,7 +120,17 @@ impl Journal {
 
     async fn write(&mut self, body: Body<Event>) {
         let (journal_id, number, time) = (self.id, self.last() + 1, self.time());
-        self.store(Frame { format: laneway_journal::frame::FORMAT, journal_id, epoch: 1, number, prev: self.prev, time, body }).await;
+        self.store(Frame {
+            format: laneway_journal::frame::FORMAT,
+            journal_id,
+            epoch: 1,
+            number,
+            prev: self.prev,
+            time,
+            snapshot: 0,
+            body,
+        })
+        .await;
     }
 
     async fn store(&mut self, frame: Frame<Event>) {

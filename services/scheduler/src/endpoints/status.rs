@@ -7,6 +7,7 @@ use super::Context;
 use crate::desk::{Answered, Scene};
 
 pub(super) async fn get(context: Context, _: Incoming<GetStatus>) -> Result<StatusReply, Refusal> {
+    let snapshot = context.snapshot.borrow().clone();
     let (leader, epoch) = (context.instance.to_string(), context.epoch);
     let look = move |scene: &mut Scene<'_>| {
         let state = scene.state;
@@ -28,6 +29,7 @@ pub(super) async fn get(context: Context, _: Incoming<GetStatus>) -> Result<Stat
             queued: state.queued().clone(),
             sessions: state.live_session_count() as u64,
             ended_runs: state.ended_run_count() as u64,
+            snapshot,
             workers: workers.collect(),
         })
     };

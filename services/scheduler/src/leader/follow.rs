@@ -10,6 +10,7 @@ use laneway_journal::{Body, Committed, Progress};
 use super::Leader;
 use super::effects::Effects;
 use crate::SchedulerError;
+use crate::start::taken_in;
 
 /// A standby has caught up when the frame that it reads was written so recently, in milliseconds.
 const FRESH_MS: u64 = 5_000;
@@ -48,6 +49,12 @@ impl Leader {
             tracing::error!(number, "the fold of the journal differs from its leader's");
             return Err(SchedulerError::Diverged { number });
         }
+        self.replay.followed(number);
+        if frame.snapshot == number
+            && let Some(taken) = taken_in(frame)
+        {
+            self.snapshots.followed(taken, frame.time, self.journal.read_bytes());
+        }
         if matches!(frame.body, Body::Turns(_)) && wall_now().millis_since(frame.time) < FRESH_MS {
             self.say_ready("standby");
         }
@@ -74,7 +81,7 @@ impl Leader {
 }
 
 /// Folds a frame. False when its leader's digest is not that of this fold.
-fn fold(state: &mut State, committed: &Committed<Event>) -> bool {
+pub(crate) fn fold(state: &mut State, committed: &Committed<Event>) -> bool {
     match &committed.frame.body {
         // Nobody could write since the frame before, so nothing came back into a bucket.
         Body::Started { .. } => state.stood_still(committed.gap_ms),
@@ -148,7 +155,8 @@ mod tests {
 
     fn committed(number: u64, after_ms: i64, gap_ms: u64, body: Body<Event>) -> Committed<Event> {
         let (time, prev) = (START.plus_millis(after_ms), FrameHash::ZERO);
-        let frame = Frame { format: FORMAT, journal_id: uuid::Uuid::nil(), epoch: 1, number, prev, time, body };
+        let (journal_id, snapshot) = (uuid::Uuid::nil(), 0);
+        let frame = Frame { format: FORMAT, journal_id, epoch: 1, number, prev, time, snapshot, body };
         Committed { position: Position { number, hash: FrameHash::ZERO }, gap_ms, frame }
     }
 

@@ -3,6 +3,7 @@
 mod effects;
 mod follow;
 mod role;
+mod snapshot;
 mod turns;
 
 use std::collections::VecDeque;
@@ -12,7 +13,9 @@ use std::time::Duration;
 use futures::StreamExt;
 use laneway_bus::async_nats::{Message, Subscriber};
 use laneway_bus::{Bus, BusError, ensure_streams};
-use laneway_contract::{Catalog, Epoch, Event, Family, HashKey, LEADER_LEASE_MS, Stream, Subject, Timestamp};
+use laneway_contract::{
+    Catalog, Epoch, Event, Family, HashKey, LEADER_LEASE_MS, SnapshotTaken, Stream, Subject, Timestamp,
+};
 use laneway_engine::{Hints, State};
 use laneway_journal::node::Settings;
 use laneway_journal::{Journal, JournalConfig, Progress};
@@ -26,10 +29,13 @@ use crate::desk::{Desk, Order};
 use crate::lease::Lease;
 use crate::office::Office;
 use crate::publisher::Publisher;
+use crate::snapshots::{NotTaken, Taking};
+use crate::start::Replay;
 use crate::waiters::Waiters;
 use crate::{SchedulerConfig, SchedulerError};
 
 use effects::Effects;
+pub(crate) use follow::fold;
 use turns::Breaks;
 
 /// How much longer than a lease a standby waits for a frame, in milliseconds.
@@ -49,12 +55,15 @@ const DRAIN: Duration = Duration::from_secs(8);
 pub(crate) async fn run(bus: Bus, config: SchedulerConfig, shutdown: Shutdown) -> Result<(), SchedulerError> {
     let Some(prepared) = shutdown.unless_requested(prepare(&bus, &config)).await else { return Ok(()) };
     let (journal, announcements) = prepared?;
-    let SchedulerConfig { instance, limits, catalog } = config;
+    let SchedulerConfig { instance, limits, catalog, snapshots } = config;
     let publisher = Publisher::start(&bus);
     let mut connections = bus.connections();
     connections.mark_unchanged();
     let mut leader = Leader {
         connections,
+        snapshots: Taking::new(bus.clone(), snapshots),
+        replay: Replay::up_to(0),
+        unread: true,
         bus,
         instance: Arc::from(instance),
         limits,
@@ -74,6 +83,7 @@ pub(crate) async fn run(bus: Bus, config: SchedulerConfig, shutdown: Shutdown) -
     };
     let ended = leader.run(&shutdown).await;
     leader.lease.close();
+    leader.snapshots.give_up();
     leader.publisher.finish().await;
     ended
 }
@@ -83,8 +93,9 @@ async fn prepare(bus: &Bus, config: &SchedulerConfig) -> Result<(Journal<Event, 
     let settings = Settings {
         instance: config.instance.clone(),
         process: Uuid::from_bytes(laneway_runtime::random::bytes::<16>()?),
-        // Where public events are left, an empty journal is lost data and not a new deployment.
-        new_journal: (public_events(bus).await? == 0).then(Uuid::now_v7),
+        // Where public events or snapshots are left, an empty journal is lost data and not a new deployment.
+        new_journal: (last_of(bus, Stream::Flight).await + last_of(bus, Stream::Snapshots).await == 0)
+            .then(Uuid::now_v7),
         lease_ms: LEADER_LEASE_MS,
         margin_ms: TAKEOVER_MARGIN_MS,
     };
@@ -95,13 +106,13 @@ async fn prepare(bus: &Bus, config: &SchedulerConfig) -> Result<(Journal<Event, 
     Ok((journal, announcements))
 }
 
-/// The number of the last public event; 0 when there never was one. Waits for the server as long as it takes.
-async fn public_events(bus: &Bus) -> Result<u64, SchedulerError> {
-    let name = bus.prefix().stream(Stream::Flight);
+/// The number of the last message of a stream; 0 when there never was one. Waits for the server as long as it takes.
+async fn last_of(bus: &Bus, stream: Stream) -> u64 {
+    let name = bus.prefix().stream(stream);
     loop {
         match bus.jetstream().get_stream(&name).await {
-            Ok(stream) => return Ok(stream.cached_info().state.last_sequence),
-            Err(error) => tracing::warn!(%error, stream = name, "waiting for the stream of public events"),
+            Ok(stream) => return stream.cached_info().state.last_sequence,
+            Err(error) => tracing::warn!(%error, stream = name, "waiting for a stream"),
         }
         sleep(LOOK_AGAIN).await;
     }
@@ -116,6 +127,10 @@ struct Leader {
     journal: Journal<Event, Effects>,
     announcements: Subscriber,
     connections: watch::Receiver<u64>,
+    snapshots: Taking,
+    replay: Replay,
+    /// Nothing of the journal was read since the state is an empty one.
+    unread: bool,
     state: State,
     hints: Hints,
     /// When nothing more was due: what waits for a rate is due at a time that only a look from then on shows.
@@ -159,6 +174,7 @@ enum Wake {
     Journal(Box<Progress<Event, Effects>>),
     Orders(Vec<Order>),
     Heard(Option<Message>),
+    Snapshot(Result<SnapshotTaken, NotTaken>),
     Reconnected,
     Time,
     Stop,
@@ -169,6 +185,7 @@ enum Wake {
 impl Leader {
     async fn run(&mut self, shutdown: &Shutdown) -> Result<(), SchedulerError> {
         loop {
+            self.begin_reading(shutdown).await?;
             if self.journal.may_answer() {
                 self.act()?;
             }
@@ -186,6 +203,7 @@ impl Leader {
                 }
                 Wake::Heard(Some(message)) => self.heard(&message),
                 Wake::Heard(None) => return Err(BusError::Closed.into()),
+                Wake::Snapshot(outcome) => self.snapshots.took(outcome),
                 Wake::Reconnected => self.reconnected(),
                 Wake::Time => {}
                 Wake::Stop => self.begin_to_end(),
@@ -209,13 +227,14 @@ impl Leader {
         self.carry_out_orders();
         self.tick_if_due();
         self.digest_if_due();
+        self.snapshot_if_due();
         self.breaks.check()
     }
 
     async fn wake(&mut self, shutdown: &Shutdown) -> Wake {
         let pause = self.pause();
         let room = self.journal.backlog() < MAX_BACKLOG_BYTES && self.journal.may_answer();
-        let Self { journal, announcements, connections, leadership, ending, .. } = self;
+        let Self { journal, announcements, connections, leadership, ending, snapshots, .. } = self;
         let (orders, room) = match leadership {
             Some(leadership) => (Some(&mut leadership.orders), room && leadership.inbox.is_empty()),
             None => (None, false),
@@ -232,6 +251,7 @@ impl Leader {
             // Before the orders: under full load there are always some, and workers must not fall silent for that.
             message = announcements.next() => Wake::Heard(message),
             orders = take(orders), if room => Wake::Orders(orders),
+            outcome = snapshots.ended() => Wake::Snapshot(outcome),
             Ok(()) = connections.changed() => Wake::Reconnected,
             () = drained(ending) => Wake::Drained,
             () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => Wake::TooLate,

@@ -33,7 +33,7 @@ impl Leader {
         let before = leadership.office.take();
         if matches!(self.ending, Ending::No) {
             let (bus, desk, instance) = (self.bus.clone(), leadership.desk.clone(), self.instance.clone());
-            let context = Context { bus, desk, instance, epoch };
+            let context = Context { bus, desk, instance, epoch, snapshot: self.snapshots.view() };
             leadership.office = Some(Office::open(context, epoch, self.lease.gate(), before));
         }
         self.say_ready("leader");
@@ -108,6 +108,8 @@ impl Leader {
         self.lease.close();
         self.elected = None;
         self.state = State::default();
+        self.unread = true;
+        self.snapshots.give_up();
         self.hints = Hints::default();
         self.scheduled_at = Timestamp::ZERO;
         // Orders and waiters go with it: their handlers stay silent, and callers ask again.

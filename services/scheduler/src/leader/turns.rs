@@ -197,7 +197,7 @@ impl Leader {
         }
     }
 
-    fn hand_over(&mut self, draft: TurnDraft<Event>, effects: Effects) {
+    pub(super) fn hand_over(&mut self, draft: TurnDraft<Event>, effects: Effects) {
         let changed = !draft.is_empty();
         if self.journal.push(draft, effects).is_err() && changed {
             // The state holds what the journal will never hold.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use laneway_bus::{Bus, ConnectOptions};
 use laneway_contract::*;
 use laneway_runtime::Shutdown;
-use laneway_scheduler::{SchedulerConfig, SchedulerError};
+use laneway_scheduler::{SchedulerConfig, SchedulerError, SnapshotSchedule};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
@@ -46,6 +46,11 @@ impl Scheduler {
     pub async fn stop(self) {
         self.shutdown.request();
         within(self.task).await.unwrap().unwrap();
+    }
+
+    /// How it ends by itself.
+    pub async fn ended(self) -> Result<(), SchedulerError> {
+        within(self.task).await.unwrap()
     }
 
     /// Cuts it off without a word: nothing that it does reaches NATS any more.
@@ -76,9 +81,14 @@ impl World {
     }
 
     pub async fn scheduler_with(&self, instance: &str, limits: Option<Limits>) -> Scheduler {
+        self.scheduler_as(instance, limits, SnapshotSchedule::default()).await
+    }
+
+    pub async fn scheduler_as(&self, instance: &str, limits: Option<Limits>, snapshots: SnapshotSchedule) -> Scheduler {
         let bus = self.server.bus(instance).await;
         let shutdown = Shutdown::new();
-        let config = SchedulerConfig { instance: instance.to_owned(), limits, catalog: Catalog::built_in().unwrap() };
+        let (instance, catalog) = (instance.to_owned(), Catalog::built_in().unwrap());
+        let config = SchedulerConfig { instance, limits, catalog, snapshots };
         let task = laneway_runtime::spawn("scheduler", laneway_scheduler::run(bus.clone(), config, shutdown.clone()));
         Scheduler { shutdown, task, bus }
     }

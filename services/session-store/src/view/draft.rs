@@ -103,6 +103,7 @@ impl<'a> Draft<'a> {
             | Event::BudgetWarned { .. }
             | Event::CoolDownChanged { .. }
             | Event::StateDigest { .. }
+            | Event::SnapshotTaken(_)
             | Event::SessionEndRequested { .. }
             | Event::RunQueued { .. }
             | Event::RunDispatched { .. }

@@ -10,6 +10,7 @@ use crate::limits::Limits;
 use crate::money::MicroUsd;
 use crate::run::{CancelReceipt, ReasoningEffort, RunView};
 use crate::session::Actor;
+use crate::snapshot::SnapshotView;
 use crate::time::Timestamp;
 use crate::vocabulary::{Backend, ExecutionMode, JobState, Lane, MemoryPolicy, OnBusy, ParameterClass, RetryBackoff};
 
@@ -251,6 +252,9 @@ pub struct StatusReply {
     pub sessions: u64,
     /// Runs remembered after their end, as the answer to a repeated submit.
     pub ended_runs: u64,
+    /// The newest snapshot, once there is one.
+    #[serde(default)]
+    pub snapshot: Option<SnapshotView>,
     /// The workers that were heard.
     pub workers: Vec<WorkerView>,
 }

@@ -398,3 +398,5 @@ fn a_journal_that_was_read_once_is_not_made_again() {
     let fault = Fault::DataLoss { first: 1, last: 1, loss: Loss::Missing };
     assert!(matches!(desk.poll(), Some(Action::Fault(found)) if found == fault));
 }
+
+mod behind;

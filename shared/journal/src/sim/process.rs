@@ -6,7 +6,7 @@ use laneway_contract::Timestamp;
 
 use crate::clock::{BootMillis, Now};
 use crate::frame::FrameHash;
-use crate::node::{Node, Settings};
+use crate::node::{Base, Node, Settings};
 
 use super::checks::{Effect, Memory};
 use super::rng::Rng;
@@ -93,6 +93,12 @@ impl<Event> Process<Event> {
         self.state = State::Running;
         self.life += 1;
         self.node = Self::fresh_node(index, rng, self.now(time));
+    }
+
+    /// Goes on from a snapshot.
+    pub(super) fn begin_behind(&mut self, base: Base, memory: Memory, time: u64) {
+        self.node.begin_behind(self.now(time), base);
+        self.memory = memory;
     }
 
     /// Drops the memory, and everything that was decided in it.
