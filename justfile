@@ -45,6 +45,10 @@ fairness:
 bench-engine:
     cargo bench --profile ci --workspace --bench engine
 
+# How long a scheduler takes to start with a million ended runs and 100,000 live ones; also in target/bench/start.json.
+bench-start: build
+    cargo bench --profile ci --workspace --bench start
+
 # What the system does in a second, next to the raw limits of this machine; also in target/bench/service.json.
 bench: build
     cargo bench --profile ci --workspace --bench service

@@ -107,6 +107,7 @@ fn drafts(event: &Event) -> Vec<Draft<'_>> {
         | Event::SessionLoaded { .. }
         | Event::KeysEvicted { .. }
         | Event::RunsForgotten { .. }
+        | Event::SnapshotTaken(_)
         | Event::ArtifactStored(_)
         | Event::SessionPauseSet { .. }
         | Event::SessionEndRequested { .. }

@@ -10,7 +10,7 @@ use laneway_contract::{Catalog, ServiceName, Token, WorkerId};
 use laneway_journal::Fault;
 use laneway_runtime::config::Config;
 use laneway_runtime::{Outcome, Shutdown, Supervisor};
-use laneway_scheduler::SchedulerConfig;
+use laneway_scheduler::{SchedulerConfig, SnapshotSchedule};
 use laneway_session_store::StoreConfig;
 use laneway_worker::WorkerConfig;
 
@@ -113,7 +113,12 @@ impl Part {
             }
             ServiceName::Scheduler => {
                 let memory = config.scheduler.memory();
-                let config = SchedulerConfig { instance: config.instance, limits: config.limits, catalog, memory };
+                let snapshots = SnapshotSchedule {
+                    every_bytes: config.scheduler.snapshot_every_bytes,
+                    every: Duration::from_secs(config.scheduler.snapshot_every_seconds),
+                };
+                let (instance, limits) = (config.instance, config.limits);
+                let config = SchedulerConfig { instance, limits, catalog, memory, snapshots };
                 let ended = Box::pin(laneway_scheduler::run(bus, config, shutdown)).await;
                 ended.inspect_err(|error| note(error.fault())).map_err(text)
             }

@@ -109,7 +109,12 @@ async fn incident(bus: &Bus, desk: &Desk, instance: &str, advisory: Advisory) ->
                     }
                     None => found,
                 },
-                Stream::Journal | Stream::Control | Stream::Rejects | Stream::Tokens | Stream::Flight => found,
+                Stream::Journal
+                | Stream::Control
+                | Stream::Rejects
+                | Stream::Tokens
+                | Stream::Flight
+                | Stream::Snapshots => found,
             }
         }
     }
@@ -122,7 +127,9 @@ pub(crate) fn undelivered(bus: &Bus, stream: Stream, consumer: &str, stream_seq:
         // By itself, when it is not claimed in time.
         Stream::Dispatch => "return_to_queue",
         // Views of the journal, read by others with consumers of their own: the message stays where it is.
-        Stream::Journal | Stream::Control | Stream::Rejects | Stream::Tokens | Stream::Flight => "none",
+        Stream::Journal | Stream::Control | Stream::Rejects | Stream::Tokens | Stream::Flight | Stream::Snapshots => {
+            "none"
+        }
     };
     Incident {
         found: "max_deliveries".to_owned(),

@@ -70,7 +70,8 @@ mod tests {
 
     fn committed(number: u64, after_ms: i64, gap_ms: u64, body: Body<Event>) -> Committed<Event> {
         let (time, prev) = (START.plus_millis(after_ms), FrameHash::ZERO);
-        let frame = Frame { format: FORMAT, journal_id: uuid::Uuid::nil(), epoch: 1, number, prev, time, body };
+        let (journal_id, snapshot) = (uuid::Uuid::nil(), 0);
+        let frame = Frame { format: FORMAT, journal_id, epoch: 1, number, prev, time, snapshot, body };
         Committed { position: Position { number, hash: FrameHash::ZERO }, gap_ms, frame }
     }
 

@@ -19,6 +19,8 @@
 //! | `reader` | orders that wait for what memory gave up |
 //! | `replica` | what is asked of a store replica: ended runs, sessions that memory gave up, artifacts |
 //! | `room` | replies that end early instead of growing too large |
+//! | `start` | the state at a start: from a snapshot and the frames behind it |
+//! | `snapshots` | when a snapshot is taken, and how |
 
 mod advisories;
 mod desk;
@@ -36,10 +38,14 @@ mod replica;
 mod room;
 #[cfg(test)]
 mod simulation;
+mod snapshots;
+mod start;
 mod waiters;
 
+use std::time::Duration;
+
 use laneway_bus::{Bus, BusError, Service};
-use laneway_contract::{Catalog, Limits, MemoryLimits, ServiceName};
+use laneway_contract::{Catalog, Limits, MemoryLimits, SNAPSHOT_EVERY_BYTES, SNAPSHOT_EVERY_MS, ServiceName};
 use laneway_journal::Fault;
 use laneway_runtime::Shutdown;
 
@@ -56,6 +62,23 @@ pub struct SchedulerConfig {
     pub catalog: Catalog,
     /// How much it holds in memory.
     pub memory: MemoryLimits,
+    /// When snapshots are taken.
+    pub snapshots: SnapshotSchedule,
+}
+
+/// When the leader takes a snapshot.
+#[derive(Clone, Copy, Debug)]
+pub struct SnapshotSchedule {
+    /// When so many bytes of frames were written since the last.
+    pub every_bytes: u64,
+    /// After this time, when at least a 64th of those bytes was written.
+    pub every: Duration,
+}
+
+impl Default for SnapshotSchedule {
+    fn default() -> Self {
+        Self { every_bytes: SNAPSHOT_EVERY_BYTES, every: Duration::from_millis(SNAPSHOT_EVERY_MS) }
+    }
 }
 
 /// Why a scheduler ends.

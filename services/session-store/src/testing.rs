@@ -91,6 +91,7 @@ impl World {
             number,
             prev,
             time: at(0),
+            snapshot: 0,
             body,
         };
         let hash = FrameHash::of(format!("{number} {:?}", frame.prev).as_bytes());

@@ -74,6 +74,8 @@ pub fn stream_config(prefix: &Prefix, stream: Stream, replicas: usize) -> Config
     let memory = Config { storage: StorageType::Memory, discard: DiscardPolicy::Old, ..file.clone() };
     match stream {
         Stream::Journal => Config { deny_delete: true, ..file },
+        // Parts are read one by one, by their subjects; older snapshots are purged.
+        Stream::Snapshots => Config { allow_direct: true, ..file },
         Stream::Dispatch => Config { retention: RetentionPolicy::WorkQueue, max_age: DISPATCH_AGE, ..memory },
         Stream::Control => {
             Config { max_messages_per_subject: 1, max_age: Duration::from_millis(2 * ATTEMPT_LEASE_MS), ..memory }
@@ -104,6 +106,7 @@ pub fn stream_config(prefix: &Prefix, stream: Stream, replicas: usize) -> Config
 fn subjects(prefix: &Prefix, stream: Stream) -> String {
     match stream {
         Stream::Journal => prefix.subject(&Subject::Journal),
+        Stream::Snapshots => prefix.all(Family::Snapshots),
         Stream::Dispatch => prefix.all(Family::Dispatch),
         Stream::Control => prefix.all(Family::Control),
         Stream::Intake => prefix.subject(&Subject::Intake),
@@ -116,6 +119,7 @@ fn subjects(prefix: &Prefix, stream: Stream) -> String {
 const fn about(stream: Stream) -> &'static str {
     match stream {
         Stream::Journal => "The ordered log that all state is folded from. Written by the leading scheduler only.",
+        Stream::Snapshots => "Snapshots of the state that the journal folds into, the newest two.",
         Stream::Dispatch => "Dispatched runs, taken by workers.",
         Stream::Control => "Cancel signals of executing runs, the last of each.",
         Stream::Intake => "Submits that wait for a leader.",

@@ -12,6 +12,7 @@ use crate::message::{Artifact, MessageRecord};
 use crate::money::MicroUsd;
 use crate::run::{Estimate, Reservation, RunError, RunRecord, Usage};
 use crate::session::{Actor, SessionCreation, SessionStatus};
+use crate::snapshot::SnapshotTaken;
 use crate::time::Timestamp;
 use crate::vocabulary::{BudgetType, Decision, RateCause, SessionState};
 
@@ -81,6 +82,8 @@ pub enum Event {
     },
     /// Something went wrong beside the journal and was noticed. The engine keeps nothing of it.
     IncidentNoted(Incident),
+    /// A fold of the journal was written, read back and found right: a start may begin with it.
+    SnapshotTaken(SnapshotTaken),
     /// Bytes were stored. The engine keeps nothing of them.
     ArtifactStored(Artifact),
     /// A session was made.
@@ -470,6 +473,7 @@ impl Event {
             | Self::SessionsEvicted { .. }
             | Self::KeysEvicted { .. }
             | Self::RunsForgotten { .. }
+            | Self::SnapshotTaken(_)
             | Self::ArtifactStored(_) => None,
             Self::IncidentNoted(incident) => incident.session_id,
             Self::SessionCreated { session, .. } | Self::SessionLoaded { session, .. } => Some(session.session_id),

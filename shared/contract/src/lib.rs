@@ -17,6 +17,7 @@ mod reject;
 mod request;
 mod run;
 mod session;
+mod snapshot;
 mod subject;
 mod time;
 mod vocabulary;
@@ -46,6 +47,7 @@ pub use run::{
     RunStatus, RunView, Usage,
 };
 pub use session::{Actor, SessionCreation, SessionFields, SessionRecord, SessionStatus};
+pub use snapshot::{SnapshotHash, SnapshotName, SnapshotTaken, SnapshotView};
 pub use subject::{Family, Prefix, Stream, Subject};
 pub use time::Timestamp;
 pub use vocabulary::*;

@@ -26,6 +26,12 @@ pub const ANNOUNCE_MS: u64 = 1_000;
 pub const ANNOUNCE_VALID_MS: u64 = 3_000;
 /// A run is poisoned after this many attempts whose worker was lost.
 pub const POISON_AFTER: u32 = 3;
+/// A snapshot is taken when so many bytes of frames were written since the last, unless configured.
+pub const SNAPSHOT_EVERY_BYTES: u64 = 64 * 1024 * 1024;
+/// A snapshot is taken after this time, when enough was written meanwhile, unless configured: an hour.
+pub const SNAPSHOT_EVERY_MS: u64 = 3_600_000;
+/// Bytes of a snapshot in one message.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 512 * 1024;
 /// Queued runs in all.
 pub const MAX_QUEUED: u64 = 1_000_000;
 /// Queued runs of one session.

@@ -3,6 +3,7 @@
 use crate::endpoint::Endpoint;
 use crate::flight::FlightKind;
 use crate::ids::{InvalidId, PoolId, RunId, SessionId, Token, WorkerId};
+use crate::snapshot::SnapshotName;
 
 /// The first token of every subject and, in upper case, of every stream: `laneway` unless configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,7 @@ impl Prefix {
         match subject {
             Subject::Endpoint(endpoint) => format!("{prefix}.{endpoint}"),
             Subject::Journal => format!("{prefix}.journal"),
+            Subject::Snapshot { object, chunk } => format!("{prefix}.snapshots.{object}.{chunk}"),
             Subject::Intake => format!("{prefix}.intake.runs"),
             Subject::Rejects => format!("{prefix}.rejects.runs"),
             Subject::Tokens(run) => format!("{prefix}.tokens.{run}"),
@@ -58,6 +60,14 @@ impl Prefix {
             None if rest == "journal" => Ok(Subject::Journal),
             Some(("intake", "runs")) => Ok(Subject::Intake),
             Some(("rejects", "runs")) => Ok(Subject::Rejects),
+            Some(("snapshots", rest)) => {
+                let (object, chunk) = rest.split_once('.').ok_or_else(|| unknown.clone())?;
+                let number: u32 = chunk.parse().map_err(|_| unknown.clone())?;
+                if number.to_string() != chunk {
+                    return Err(unknown);
+                }
+                SnapshotName::parse(object).map(|object| Subject::Snapshot { object, chunk: number })
+            }
             Some(("tokens", run)) => RunId::parse(run).map(Subject::Tokens),
             Some(("control", run)) => RunId::parse(run).map(Subject::Control),
             Some(("dispatch", pool)) => PoolId::parse(pool).map(Subject::Dispatch),
@@ -76,6 +86,7 @@ impl Prefix {
     #[must_use]
     pub fn all(&self, family: Family) -> String {
         let name = match family {
+            Family::Snapshots => "snapshots",
             Family::Tokens => "tokens",
             Family::Control => "control",
             Family::Dispatch => "dispatch",
@@ -85,11 +96,18 @@ impl Prefix {
         format!("{}.{name}.>", self.as_str())
     }
 
+    /// The subject filter that matches all chunks of one snapshot.
+    #[must_use]
+    pub fn snapshot(&self, object: SnapshotName) -> String {
+        format!("{}.snapshots.{object}.*", self.as_str())
+    }
+
     /// The name of a stream, as `LANEWAY_JOURNAL`.
     #[must_use]
     pub fn stream(&self, stream: Stream) -> String {
         let name = match stream {
             Stream::Journal => "JOURNAL",
+            Stream::Snapshots => "SNAPSHOTS",
             Stream::Dispatch => "DISPATCH",
             Stream::Control => "CONTROL",
             Stream::Intake => "INTAKE",
@@ -108,6 +126,13 @@ pub enum Subject {
     Endpoint(Endpoint),
     /// Frames of the journal.
     Journal,
+    /// A part of a snapshot of the state.
+    Snapshot {
+        /// The snapshot.
+        object: SnapshotName,
+        /// Which part, from 0.
+        chunk: u32,
+    },
     /// Submits that wait in a stream.
     Intake,
     /// Submits from the intake that were refused.
@@ -132,6 +157,8 @@ pub enum Subject {
 /// A family of subjects with a filter of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
+    /// Snapshots of the state.
+    Snapshots,
     /// Token streams.
     Tokens,
     /// Cancel signals.
@@ -149,6 +176,8 @@ pub enum Family {
 pub enum Stream {
     /// The ordered log that all state is folded from.
     Journal,
+    /// Snapshots of that state, from which a start begins.
+    Snapshots,
     /// Dispatched runs, a work queue.
     Dispatch,
     /// Cancel signals, last value per run.
@@ -165,6 +194,14 @@ pub enum Stream {
 
 impl Stream {
     /// Every stream.
-    pub const ALL: &'static [Self] =
-        &[Self::Journal, Self::Dispatch, Self::Control, Self::Intake, Self::Rejects, Self::Tokens, Self::Flight];
+    pub const ALL: &'static [Self] = &[
+        Self::Journal,
+        Self::Snapshots,
+        Self::Dispatch,
+        Self::Control,
+        Self::Intake,
+        Self::Rejects,
+        Self::Tokens,
+        Self::Flight,
+    ];
 }

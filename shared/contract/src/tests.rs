@@ -11,6 +11,7 @@ fn every_subject_reads_back() {
     let name = Token::parse("w-1").unwrap();
     let mut subjects = vec![
         Subject::Journal,
+        Subject::Snapshot { object: SnapshotName { number: 4_711, nonce: 0x0f1e }, chunk: 12 },
         Subject::Intake,
         Subject::Rejects,
         Subject::Tokens(run),
@@ -25,6 +26,19 @@ fn every_subject_reads_back() {
     }
     for subject in subjects {
         assert_eq!(prefix.parse_subject(&prefix.subject(&subject)), Ok(subject));
+    }
+}
+
+#[test]
+fn a_snapshot_has_one_name() {
+    let name = SnapshotName { number: 4_711, nonce: 0x0f1e };
+    assert_eq!((name.to_string().as_str(), SnapshotName::parse("4711-00000f1e")), ("4711-00000f1e", Ok(name)));
+    for raw in ["", "4711", "4711-f1e", "04711-00000f1e", "4711-00000F1E", "-1-00000f1e", "4711-00000f1e.1"] {
+        assert!(SnapshotName::parse(raw).is_err(), "{raw:?}");
+    }
+    for chunk in ["", "01", "x", "1.2"] {
+        let subject = format!("laneway.snapshots.{name}.{chunk}");
+        assert!(Prefix::default().parse_subject(&subject).is_err(), "{subject}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the engine alone decides in a second, on one core, with queues of growing length.
 //!
-//! `just bench-engine` prints a table and writes `target/bench/engine.json`. A decision is a command or a dispatch, decided
+//! `just bench-engine` prints a table, with what a snapshot of the state takes in bytes and seconds, and writes `target/bench/engine.json`. A decision is a command or a dispatch, decided
 //! and applied: here a submit, a dispatch, a claim and a report for each run that passes through, while the queue keeps
 //! its length.
 #![allow(
@@ -25,6 +25,9 @@ use uuid::Uuid;
 const MODELS: u128 = 10;
 const PROVIDERS: u128 = 5;
 const SESSIONS: usize = 100_000;
+/// Runs in the snapshot.
+const ENDED: usize = 1_000_000;
+const LIVE: usize = 100_000;
 /// Runs that pass through while the clock runs.
 const CYCLES: usize = 50_000;
 
@@ -52,12 +55,45 @@ fn main() {
             figures.insert(format!("bytes_per_queued_run_{queued}"), bytes);
         }
     }
+    snapshot(&mut figures);
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
     let folder = root.join("target/bench");
     std::fs::create_dir_all(&folder).unwrap();
     let file = folder.join("engine.json");
     std::fs::write(&file, serde_json::to_vec_pretty(&figures).unwrap()).unwrap();
     println!("written to {}", file.display());
+}
+
+/// A state of a million ended runs and 100,000 live ones, each in a session of its own, as a snapshot and back.
+fn snapshot(figures: &mut BTreeMap<String, f64>) {
+    let mut bench = Bench::new(0);
+    for n in 0..LIVE {
+        bench.create(n);
+    }
+    for n in 0..ENDED {
+        bench.submit(n);
+        let target = CancelTarget::Run(RunId::from_uuid(bench.last_uuid()));
+        bench.run(&Command::Cancel(Cancel { target, actor: Actor::runtime(), reason: String::new() }));
+    }
+    for n in 0..LIVE {
+        bench.submit(n);
+    }
+    assert_eq!((bench.state.ended_run_count(), bench.state.live_runs(None).count()), (ENDED, LIVE));
+    let mut bytes = Vec::new();
+    let begin = Instant::now();
+    bench.state.write_snapshot(&mut bytes).unwrap();
+    let written = begin.elapsed().as_secs_f64();
+    let begin = Instant::now();
+    let read = State::read_snapshot(&bytes[..], |_, _| ()).unwrap();
+    let seconds = begin.elapsed().as_secs_f64();
+    assert_eq!(read.full_digest(), bench.state.full_digest());
+    println!(
+        "a snapshot of {ENDED} ended and {LIVE} live runs: {:.1} MB, written in {written:.2} s, read in {seconds:.2} s",
+        bytes.len() as f64 / 1e6
+    );
+    figures.insert("snapshot_bytes".to_owned(), bytes.len() as f64);
+    figures.insert("snapshot_write_s".to_owned(), written);
+    figures.insert("snapshot_read_s".to_owned(), seconds);
 }
 
 /// Resident memory of this process.
@@ -101,7 +137,11 @@ impl Bench {
 
     fn uuid(&mut self) -> Uuid {
         self.next += 1;
-        // As those of version 7: rising, with a random part.
+        self.last_uuid()
+    }
+
+    /// As those of version 7: rising, with a random part.
+    fn last_uuid(&self) -> Uuid {
         let random = self.next.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835) >> 64;
         Uuid::from_u128((self.next << 64) | random)
     }

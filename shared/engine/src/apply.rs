@@ -36,7 +36,10 @@ impl State {
                 self.change_account(owner, |account| account.warned(*budget_type));
             }
             Event::CoolDownChanged { scope, cool_down } => self.set_cool_down(scope, *cool_down),
-            Event::StateDigest { .. } | Event::IncidentNoted(_) | Event::ArtifactStored(_) => {}
+            Event::StateDigest { .. }
+            | Event::SnapshotTaken(_)
+            | Event::IncidentNoted(_)
+            | Event::ArtifactStored(_) => {}
             Event::SessionsEvicted { number, sessions } => self.evict(*number, sessions),
             Event::SessionLoaded { session, record, .. } => self.load(session, record),
             Event::KeysEvicted { number, before } => self.drop_keys(*number, *before),

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use laneway_contract::{BUDGET_WARNS_AT_PERCENT, BudgetLine, BudgetType, EvictedBudget, MicroUsd, SessionId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::digest::Hashed;
 
 /// Tokens and money together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amount {
     /// Input and output tokens.
     pub tokens: u64,
@@ -27,7 +27,7 @@ impl Amount {
 }
 
 /// A budget.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     tokens: Option<u64>,
     usd: Option<MicroUsd>,

@@ -3,6 +3,7 @@
 use laneway_contract::{RunId, SessionId};
 use serde::Serialize;
 
+use crate::run::EndedRun;
 use crate::state::State;
 use crate::turns::{KeyId, OwnerId};
 
@@ -50,6 +51,11 @@ impl Digests {
     /// A record goes whose hash is in the sum, and not beside it.
     pub(crate) fn take_out(&mut self, hash: u128) {
         self.sum = self.sum.wrapping_sub(hash);
+    }
+
+    /// An ended run that was read from a snapshot.
+    pub(crate) fn restore_ended(&mut self, ended: &EndedRun) {
+        self.sum = self.sum.wrapping_add(hash(&("ended", ended)));
     }
 }
 

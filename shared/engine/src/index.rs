@@ -4,7 +4,7 @@ use laneway_contract::{Lane, OnBusy, RunId, SessionId, Timestamp};
 
 use crate::digest::Key;
 use crate::queue::{Head, Place};
-use crate::run::{Phase, Run};
+use crate::run::{Phase, Run, Taken};
 use crate::session::{Seat, Session, Spot};
 use crate::state::State;
 use crate::turns::KeyId;
@@ -60,24 +60,68 @@ impl State {
                 self.turns.wait(before.turn, before.place, false);
             }
         }
-        if let Some(after) = after {
-            if after.holds {
-                self.holding.insert(id);
-            }
-            if let Some(due) = after.due {
-                self.due.insert((due, id));
-            }
-            if after.spot != Spot::Current {
-                self.queues.count(after.lane, true);
-            }
-            if let Spot::Queue(..) = after.spot {
-                self.turns.wait(after.turn, after.place, true);
-            }
+        if let Some(after) = &after {
+            self.enter(id, after);
         }
         let spots = (before.map(|before| before.spot), after.map(|after| after.spot));
         if spots.0 != spots.1 {
             self.change_session(session, |session| session.move_run(id, spots.0, spots.1));
         }
+    }
+
+    /// Puts a run into the indexes where it is.
+    fn enter(&mut self, id: RunId, after: &Footprint) {
+        if after.holds {
+            self.holding.insert(id);
+        }
+        if let Some(due) = after.due {
+            self.due.insert((due, id));
+        }
+        if after.spot != Spot::Current {
+            self.queues.count(after.lane, true);
+        }
+        if let Spot::Queue(..) = after.spot {
+            self.turns.wait(after.turn, after.place, true);
+        }
+    }
+
+    /// Indexes a run of a snapshot. Its session, which comes from there too, knows it already.
+    pub(crate) fn restore_run(&mut self, id: RunId) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        self.slots.count(run, self.queues.class(run.class), true);
+        self.digests.touch(&mut run.hashed, || Key::Run(id));
+        self.turns.touch(run.turn, &mut self.digests);
+        let after = Footprint::of(run);
+        self.live_runs.insert(id);
+        if let Some(token) = &run.record.fields.cancellation_token {
+            self.by_token.entry(token.clone()).or_default().insert(id);
+        }
+        if run.unknown != Taken::default() {
+            self.charged.insert(id);
+        }
+        self.enter(id, &after);
+    }
+
+    /// Indexes a session of a snapshot, whose runs and work packet are there.
+    pub(crate) fn restore_session(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        self.digests.touch(&mut session.hashed, || Key::Session(id));
+        self.givable.sessions.extend(session.idle_since().map(|at| (at, id)));
+        self.givable.keys.extend(session.keys.iter().map(|(key, taken)| (taken.number, (id, key.clone()))));
+        if session.status.state.is_terminal() {
+            return;
+        }
+        if let Some(parent) = session.creation.fields.parent_session_id {
+            self.children.entry(parent).or_default().insert(id);
+        }
+        if session.ending.is_some() && session.has_runs() {
+            self.ending_sessions.insert(id);
+        }
+        if session.replaced_below > 0 {
+            self.replacing_sessions.insert(id);
+        }
+        self.live_sessions.insert(id);
+        self.reseat(id);
     }
 
     /// Changes a session, keeping its head in the queues in step.

@@ -4,6 +4,7 @@
 //! clock, no randomness, no I/O, no text of a caller or a model.
 //!
 //! Invariant: folding the same events gives the same state (`tests::simulation::replay`).
+//! Invariant: a state read back from its snapshot has the same bytes and digest, and decides the same (`tests::simulation`).
 //! Invariant: a limit is never exceeded, and a session executes one run at a time (`tests::simulation`).
 
 mod accounts;
@@ -24,6 +25,7 @@ mod schedule;
 mod session;
 mod slab;
 mod slots;
+mod snapshot;
 mod state;
 mod table;
 mod turn;
@@ -43,5 +45,6 @@ pub use memory::Question;
 pub use run::{EndedRun, Phase, Requeued, Run, Taken};
 pub use session::{AppendKey, Seat, Session};
 pub use slots::{Gauge, GaugeName, Slots, reserve};
+pub use snapshot::{SNAPSHOT_FORMAT, SnapshotError, SnapshotRecords};
 pub use state::State;
 pub use turn::{Decided, MAX_TURN_EVENTS};

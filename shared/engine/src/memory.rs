@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use laneway_contract::{
     Event, EvictedSession, KeyAnswer, KeySaid, MemoryLimits, RunId, SessionId, SessionSaid, StoreSaid, Timestamp,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::budget::Account;
 use crate::command::{CancelTarget, Command, NewSession};
@@ -25,7 +25,7 @@ const OTHERS_AT_A_TIME: usize = 10_000;
 const TOGETHER_MS: i64 = 1_000;
 
 /// What was given up, as counts and numbers. Part of the digest.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Forgotten {
     /// Evictions of sessions and keys.
     pub(crate) evictions: u64,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use laneway_contract::{Lane, Limits, ModelId, RunId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::slab::Slab;
 use crate::slots::{GaugeId, Slots};
@@ -192,7 +192,7 @@ pub(crate) struct Head {
 }
 
 /// The lanes' shares: stride scheduling (Waldspurger and Weihl, 1995).
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Lanes {
     pass: BTreeMap<Lane, u64>,
     virtual_time: u64,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use laneway_contract::{Limits, Rate, RateKind, Scope, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::run::Taken;
 
@@ -17,7 +17,7 @@ const UNITS: i64 = 60_000;
 const MAX_WAIT_MS: u64 = 10 * 365 * 86_400_000;
 
 /// One bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bucket {
     units: i64,
     at: i64,
@@ -26,7 +26,7 @@ pub(crate) struct Bucket {
 }
 
 /// The buckets of all limits that have a rate.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Rates {
     buckets: BTreeMap<(RateKind, Scope), Bucket>,
     /// How often limits were changed.

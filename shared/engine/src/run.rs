@@ -4,14 +4,14 @@ use laneway_contract::{
     Epoch, Estimate, Fingerprint, JobState, PoolId, Reservation, RetryBackoff, RunId, RunRecord, SessionId, StopCause,
     Timestamp, WorkerId,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::digest::Hashed;
 use crate::queue::{ClassId, Place};
 use crate::turns::KeyId;
 
 /// Where a live run is.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Phase {
     /// Its `not_before` has not come; holds up no other run of its session.
     Delayed {
@@ -50,7 +50,7 @@ pub enum Phase {
 }
 
 /// A run that has not ended.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// The run as it is shown.
     pub record: Box<RunRecord>,
@@ -95,7 +95,7 @@ pub struct Run {
 }
 
 /// What was taken of buckets and budgets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taken {
     /// How much.
     pub amounts: Reservation,
@@ -104,7 +104,7 @@ pub struct Taken {
 }
 
 /// How a run was queued again by a person.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Requeued {
     /// With another attempt.
     Again,
@@ -209,7 +209,7 @@ impl Run {
 }
 
 /// What is remembered of an ended run: enough to answer repeats. The record itself is the store's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedRun {
     /// The run.
     pub run_id: RunId,

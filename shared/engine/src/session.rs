@@ -6,7 +6,7 @@ use laneway_contract::{
     Fingerprint, JobState, MicroUsd, Mode, RunId, SessionCreation, SessionId, SessionRecord, SessionState,
     SessionStatus, Timestamp,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::budget::{Account, Amount};
 use crate::digest::Hashed;
@@ -14,7 +14,7 @@ use crate::queue::Head;
 use crate::run::{Phase, Run};
 
 /// An append that was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppendKey {
     /// What it contained.
     pub fingerprint: Fingerprint,
@@ -29,7 +29,7 @@ pub struct AppendKey {
 }
 
 /// A place in the queue of a session: what a person has decided, then who interrupts (the newest first), then submit order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Seat {
     /// Queued again by a decision.
     Decided(u64),
@@ -40,7 +40,7 @@ pub enum Seat {
 }
 
 /// A session.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Session {
     /// As it was made.
     pub creation: SessionCreation,

@@ -34,6 +34,11 @@ impl<K: Eq + Hash, V> Table<K, V> {
         self.0.remove(key).map(|value| *value)
     }
 
+    /// Makes room for so many more.
+    pub(crate) fn reserve(&mut self, more: usize) {
+        self.0.reserve(more);
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

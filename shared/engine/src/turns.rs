@@ -110,6 +110,46 @@ impl Turns {
         key
     }
 
+    /// An owner with its keys as a snapshot has them, by name and last turn. Their runs follow.
+    pub(crate) fn restore(&mut self, level: Level, name: String, served: u64, keys: Vec<(String, u64)>) {
+        let owner = Owner {
+            level,
+            name: name.clone(),
+            served,
+            live: 0,
+            queued: 0,
+            keys: BTreeMap::new(),
+            heads: BTreeMap::new(),
+            hashed: Hashed::default(),
+        };
+        let owner = self.owners.insert(owner);
+        self.by_name.entry(level).or_default().insert(name, owner);
+        for (name, served) in keys {
+            let (waiting, hashed) = (BTreeSet::new(), Hashed::default());
+            let key = self.keys.insert(Key { owner, name: name.clone(), served, live: 0, waiting, hashed });
+            self.owners[owner].keys.insert(name, key);
+        }
+    }
+
+    /// A run of a snapshot competes again, where its owner and key were restored.
+    pub(crate) fn rejoin(&mut self, level: Level, fairness_key: &str) -> Option<KeyId> {
+        let (owner_name, key_name) = parts(fairness_key);
+        let owner = *self.by_name.get(&level)?.get(owner_name)?;
+        let key = *self.owners[owner].keys.get(key_name)?;
+        self.owners[owner].live += 1;
+        self.keys[key].live += 1;
+        Some(key)
+    }
+
+    /// Every owner with its keys, in an order that is the same for the same state.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Level, &str, u64, Vec<(&str, u64)>)> {
+        let owners = self.by_name.values().flat_map(BTreeMap::values).map(|id| &self.owners[*id]);
+        owners.map(|owner| {
+            let keys = owner.keys.iter().map(|(name, id)| (name.as_str(), self.keys[*id].served)).collect();
+            (owner.level, owner.name.as_str(), owner.served, keys)
+        })
+    }
+
     /// A key and its owner change.
     pub(crate) fn touch(&mut self, id: KeyId, digests: &mut Digests) {
         let key = &mut self.keys[id];
@@ -220,6 +260,10 @@ impl Turns {
 
     pub(crate) fn key_hashed(&mut self, key: KeyId) -> Option<&mut Hashed> {
         self.keys.get_mut(key).map(|key| &mut key.hashed)
+    }
+
+    pub(crate) fn owner_count(&self) -> usize {
+        self.owners.values().count()
     }
 
     pub(crate) fn owner_ids(&self) -> impl Iterator<Item = OwnerId> {

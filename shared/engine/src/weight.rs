@@ -31,6 +31,7 @@ pub(crate) fn weight(event: &Event) -> usize {
         | Event::IncidentNoted(_)
         | Event::KeysEvicted { .. }
         | Event::RunsForgotten { .. }
+        | Event::SnapshotTaken(_)
         | Event::BudgetSet { .. }
         | Event::BudgetWarned { .. }
         | Event::CoolDownChanged { .. }

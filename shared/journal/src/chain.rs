@@ -94,7 +94,7 @@ pub enum Loss {
     /// The bytes are no frame.
     #[error("cannot be read")]
     Unreadable,
-    /// Number, epoch or time do not continue those of the frame before.
+    /// Number, epoch, time or newest snapshot do not continue those of the frame before.
     #[error("do not continue the frames before them")]
     Disordered,
 }
@@ -117,7 +117,36 @@ pub(crate) struct Chain {
     pub(crate) position: Position,
     pub(crate) epoch: u64,
     pub(crate) time: Timestamp,
+    pub(crate) snapshot: u64,
     pub(crate) stopped: bool,
+    /// Bytes of all frames that this chain has moved on to.
+    pub(crate) read_bytes: u64,
+}
+
+/// A frame up to which somebody has the state: where a node may begin.
+#[derive(Clone, Debug)]
+pub struct Base(pub(crate) Chain);
+
+impl Base {
+    /// The frame at `position`, from its bytes in the stream, when it is the one that the state was folded up to.
+    pub fn at<E: DeserializeOwned>(position: Position, bytes: &[u8]) -> Result<Self, Fault> {
+        if FrameHash::of(bytes) != position.hash {
+            return Err(lost(position.number, Loss::Replaced));
+        }
+        Chain::behind::<E>(position.number, bytes).map(Self)
+    }
+
+    /// The frame itself.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.0.position
+    }
+
+    /// The journal that it is of.
+    #[must_use]
+    pub fn journal(&self) -> Option<Uuid> {
+        self.0.journal
+    }
 }
 
 impl Chain {
@@ -132,6 +161,16 @@ impl Chain {
         let mut chain = Self::default();
         chain.follow(frame, hash);
         chain
+    }
+
+    /// As [`Chain::behind`], of the journal that was read before: no other may take its place.
+    pub(crate) fn restart_behind(&self, base: Self) -> Result<Self, Fault> {
+        match (self.journal, base.journal) {
+            (Some(expected), Some(found)) if expected != found => {
+                Err(Fault::OtherJournal { number: base.position.number, expected, found })
+            }
+            (Some(_) | None, _) => Ok(base),
+        }
     }
 
     /// Before the first frame, of a journal that is already known, so that no other may take its place.
@@ -161,11 +200,12 @@ impl Chain {
         let number = self.next();
         let frame = decode(number, bytes)?;
         self.check(number, &frame)?;
-        Ok(self.commit(frame, FrameHash::of(bytes)))
+        Ok(self.commit(frame, FrameHash::of(bytes), bytes.len() as u64))
     }
 
     /// Moves on to a frame that belongs next and is in the journal for good.
-    pub(crate) fn commit<E>(&mut self, frame: Frame<E>, hash: FrameHash) -> Committed<E> {
+    pub(crate) fn commit<E>(&mut self, frame: Frame<E>, hash: FrameHash, bytes: u64) -> Committed<E> {
+        self.read_bytes += bytes;
         let gap_ms = if self.position.number == 0 { 0 } else { frame.time.millis_since(self.time) };
         self.follow(&frame, hash);
         Committed { position: self.position, gap_ms, frame }
@@ -177,6 +217,7 @@ impl Chain {
         self.position = Position { number: frame.number, hash };
         self.epoch = frame.epoch;
         self.time = frame.time;
+        self.snapshot = frame.snapshot;
         self.stopped = matches!(frame.body, Body::Stopped);
     }
 
@@ -203,7 +244,9 @@ impl Chain {
             Body::Started { .. } => frame.epoch == self.epoch + 1,
             Body::Stopped | Body::Turns(_) => frame.epoch == self.epoch && self.position.number > 0 && !self.stopped,
         };
-        epoch_continues && frame.time >= self.time
+        // A frame names the snapshot that the one before names, or itself.
+        let snapshot_continues = frame.snapshot == self.snapshot || frame.snapshot == frame.number;
+        epoch_continues && snapshot_continues && frame.time >= self.time
     }
 }
 

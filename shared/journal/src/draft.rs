@@ -37,12 +37,13 @@ pub struct TurnDraft<E> {
     at: Timestamp,
     count: u32,
     events: Vec<u8>,
+    marks_snapshot: bool,
     event: PhantomData<fn(&E)>,
 }
 
 impl<E: Serialize> TurnDraft<E> {
     pub(crate) fn new(epoch: u64, at: Timestamp) -> Self {
-        Self { epoch, at, count: 0, events: Vec::new(), event: PhantomData }
+        Self { epoch, at, count: 0, events: Vec::new(), marks_snapshot: false, event: PhantomData }
     }
 
     /// Journal time at which this turn is decided.
@@ -66,6 +67,15 @@ impl<E: Serialize> TurnDraft<E> {
             Err(_) => self.events.truncate(before),
         }
         taken
+    }
+
+    /// One of the events says of a snapshot of the state: the frame of this turn is the one that a start looks for.
+    pub fn mark_snapshot(&mut self) {
+        self.marks_snapshot = true;
+    }
+
+    pub(crate) fn marks_snapshot(&self) -> bool {
+        self.marks_snapshot
     }
 
     fn encode_all(&mut self, events: &[E]) -> Result<(), TurnTooLarge> {
@@ -103,6 +113,7 @@ pub(crate) struct Envelope {
     pub(crate) number: u64,
     pub(crate) prev: FrameHash,
     pub(crate) time: Timestamp,
+    pub(crate) snapshot: u64,
 }
 
 /// What stands in the body of a frame that is being closed.
@@ -117,13 +128,14 @@ impl Envelope {
     /// The bytes of the frame: exactly what serialising a `Frame` to MessagePack gives.
     pub(crate) fn seal(&self, body: Draft<'_>) -> Bytes {
         let mut bytes = Vec::with_capacity(ENVELOPE_BYTES + body.size());
-        array_head(&mut bytes, 7);
+        array_head(&mut bytes, 8);
         unsigned(&mut bytes, u64::from(FORMAT));
         short_binary(&mut bytes, self.journal_id.as_bytes());
         unsigned(&mut bytes, self.epoch);
         unsigned(&mut bytes, self.number);
         short_binary(&mut bytes, self.prev.as_bytes());
         integer(&mut bytes, self.time.millis());
+        unsigned(&mut bytes, self.snapshot);
         body.write(&mut bytes);
         Bytes::from(bytes)
     }

@@ -16,7 +16,7 @@ use crate::chain::Fault;
 use crate::clock::{BootMillis, Now, boot_now};
 use crate::draft::TurnDraft;
 use crate::frame::{Committed, Position};
-use crate::node::{Action, Node, NotLeading, PublishOutcome, ReadOutcome, Released, ServerInfo, Settings};
+use crate::node::{Action, Base, Node, NotLeading, PublishOutcome, ReadOutcome, Released, ServerInfo, Settings};
 use crate::store::Store;
 use crate::tail::{Arrival, Tail, look_again};
 
@@ -46,7 +46,8 @@ pub enum Progress<E, T> {
     },
     /// These effects may leave.
     Released(Released<T>),
-    /// Drop the state, and everything that was not released: the journal is read from the start again.
+    /// Drop the state, and everything that was not released: the journal is read from the start again, unless
+    /// [`Journal::begin_behind`] says from where.
     Deposed,
     /// This process does not lead, because its wall clock is too far off the server's.
     ClockOff {
@@ -89,6 +90,18 @@ impl<E: Serialize + DeserializeOwned, T> Journal<E, T> {
     /// Takes in that a view outside has had this frame from the journal: this process does not lead before it has read it.
     pub fn expect(&mut self, witness: Position) {
         self.node.expect(witness);
+    }
+
+    /// Goes on behind a frame up to which the caller has the state, before anything was read: at a start, or after
+    /// [`Progress::Deposed`] before the next call of [`Journal::next`].
+    pub fn begin_behind(&mut self, base: Base) {
+        self.node.begin_behind(Now::read(), base);
+        self.tail = None;
+    }
+
+    /// The journal has had this frame, as the caller knows from elsewhere: where it ends before, frames are lost.
+    pub fn has_had(&mut self, number: u64) {
+        self.node.has_had(number);
     }
 
     /// What happens next. All work of the journal is done here, so it is to be awaited all the time; nothing is lost when
@@ -143,6 +156,12 @@ impl<E: Serialize + DeserializeOwned, T> Journal<E, T> {
     #[must_use]
     pub fn position(&self) -> Position {
         self.node.position()
+    }
+
+    /// Bytes of the frames that this process has read or written behind where it began.
+    #[must_use]
+    pub fn read_bytes(&self) -> u64 {
+        self.node.read_bytes()
     }
 
     /// Bytes of turns that wait for the frame in flight.

@@ -97,6 +97,11 @@ impl Flight {
         self.number
     }
 
+    /// Bytes of the frame.
+    pub(crate) fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
     pub(crate) fn hash(&self) -> FrameHash {
         self.hash
     }

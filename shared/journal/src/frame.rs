@@ -39,6 +39,8 @@ pub struct Frame<E> {
     pub prev: FrameHash,
     /// Journal time when the frame was closed.
     pub time: Timestamp,
+    /// The number of the newest frame, up to this one itself, that says of a snapshot of the state; 0 while there is none.
+    pub snapshot: u64,
     /// What the frame says.
     pub body: Body<E>,
 }

@@ -45,6 +45,7 @@ enum Report {
 #[derive(Debug)]
 struct Queued<T> {
     bytes: Vec<u8>,
+    marks_snapshot: bool,
     effects: Vec<T>,
 }
 
@@ -60,6 +61,7 @@ enum InFlight<E, T> {
 struct Sealed {
     flight: Flight,
     time: Timestamp,
+    snapshot: u64,
 }
 
 impl<E, T> InFlight<E, T> {
@@ -83,7 +85,7 @@ impl<E: Serialize + DeserializeOwned, T> Leader<E, T> {
     pub(crate) fn begin_with(common: &mut Common<E, T>, candidacy: Candidacy<E>) -> Self {
         let lease_from = candidacy.flight.first_sent();
         let hash = candidacy.flight.hash();
-        let committed = common.chain.commit(candidacy.frame, hash);
+        let committed = common.chain.commit(candidacy.frame, hash, candidacy.flight.size());
         common.out.push_back(Action::Apply(committed));
         Self {
             lease_from,
@@ -193,9 +195,10 @@ impl<E: Serialize + DeserializeOwned, T> Leader<E, T> {
             return Err(NotLeading);
         }
         if !turn.is_empty() {
+            let marks_snapshot = turn.marks_snapshot();
             let bytes = turn.encoded();
             self.queued_bytes += bytes.len();
-            self.queue.push_back(Queued { bytes, effects: vec![effects] });
+            self.queue.push_back(Queued { bytes, marks_snapshot, effects: vec![effects] });
         } else if let Some(last) = self.queue.back_mut() {
             last.effects.push(effects);
         } else if let Some(InFlight::Turns(_, waiting)) = &mut self.flight {
@@ -229,7 +232,7 @@ impl<E: Serialize + DeserializeOwned, T> Leader<E, T> {
         }
         // What still waits for a new leadership is dropped by a leader that goes; its callers try again elsewhere.
         if common.stopping && (self.ready.is_empty() || self.lapsed) {
-            return self.seal(common, now, Draft::Stopped).map(InFlight::Stopped);
+            return self.seal(common, now, Draft::Stopped, false).map(InFlight::Stopped);
         }
         if self.lapsed || (self.step && self.ready.is_empty()) {
             return match self.permit(common, now) {
@@ -254,6 +257,7 @@ impl<E: Serialize + DeserializeOwned, T> Leader<E, T> {
     /// Closes a frame over the turns that wait: as many as fit, and at least one. Without any it is a heartbeat.
     fn close_frame(&mut self, common: &Common<E, T>, now: Now) -> Option<InFlight<E, T>> {
         let (mut turns, mut effects, mut size) = (Vec::new(), Vec::new(), ENVELOPE_BYTES);
+        let mut marks_snapshot = false;
         while let Some(first) = self.queue.front() {
             size += first.bytes.len();
             if size > FRAME_CLOSES_AT && !turns.is_empty() {
@@ -262,13 +266,14 @@ impl<E: Serialize + DeserializeOwned, T> Leader<E, T> {
             let Some(turn) = self.queue.pop_front() else { break };
             self.queued_bytes -= turn.bytes.len();
             turns.push(turn.bytes);
+            marks_snapshot |= turn.marks_snapshot;
             effects.extend(turn.effects);
         }
-        let sealed = self.seal(common, now, Draft::Turns(&turns))?;
+        let sealed = self.seal(common, now, Draft::Turns(&turns), marks_snapshot)?;
         Some(InFlight::Turns(sealed, effects))
     }
 
-    fn seal(&mut self, common: &Common<E, T>, now: Now, body: Draft<'_>) -> Option<Sealed> {
+    fn seal(&mut self, common: &Common<E, T>, now: Now, body: Draft<'_>, marks_snapshot: bool) -> Option<Sealed> {
         let chain = &common.chain;
         let envelope = Envelope {
             journal_id: chain.journal?,
@@ -276,8 +281,10 @@ impl<E: Serialize + DeserializeOwned, T> Leader<E, T> {
             number: chain.next(),
             prev: chain.position.hash,
             time: self.time.read(now),
+            snapshot: if marks_snapshot { chain.next() } else { chain.snapshot },
         };
-        Some(Sealed { flight: Flight::new(envelope.number, envelope.seal(body)), time: envelope.time })
+        let Envelope { time, snapshot, .. } = envelope;
+        Some(Sealed { flight: Flight::new(envelope.number, envelope.seal(body)), time, snapshot })
     }
 
     fn judge(&mut self, common: &mut Common<E, T>, verdict: Verdict) -> Next<E, T> {
@@ -326,5 +333,7 @@ impl Sealed {
     fn enter(&self, chain: &mut Chain) {
         chain.position = Position { number: self.flight.number(), hash: self.flight.hash() };
         chain.time = self.time;
+        chain.snapshot = self.snapshot;
+        chain.read_bytes += self.flight.size();
     }
 }

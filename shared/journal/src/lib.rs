@@ -11,6 +11,7 @@
 //! | [`clock`] | the two clocks that the protocol takes as arguments |
 //! | [`node`] | the protocol: standby, candidate, leader |
 //! | [`driver`] | the protocol on a real server, for the scheduler |
+//! | [`snapshot`] | snapshots of the state on the server: found through the journal, written, read, deleted |
 //! | [`follow`] | reading the journal from a stored position, for the views |
 //! | `testing` | what simulations are made of, with the feature `testing` |
 //! | [`recording`] | a journal in a file |
@@ -29,6 +30,7 @@ pub mod node;
 pub mod place;
 pub mod recording;
 pub mod rewrite;
+pub mod snapshot;
 
 mod check;
 mod fence;
@@ -39,13 +41,14 @@ mod store;
 mod tail;
 mod time;
 
-pub use chain::{Fault, Loss};
+pub use chain::{Base, Fault, Loss};
 pub use draft::{TurnDraft, TurnTooLarge};
 pub use driver::{Journal, JournalConfig, Progress};
 pub use follow::{Follower, check_position};
 pub use frame::{Body, Committed, Frame, FrameHash, Position, Turn};
 pub use node::{NotLeading, Released};
 pub use recording::{RecordingError, RecordingReader, RecordingWriter};
+pub use snapshot::Snapshots;
 
 #[cfg(test)]
 mod sim;

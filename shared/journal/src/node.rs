@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+pub use crate::chain::Base;
 use crate::chain::{Chain, Fault};
 pub use crate::check::ServerInfo;
 use crate::clock::{BootMillis, Now};
@@ -64,7 +65,8 @@ pub enum Action<E, T> {
     },
     /// These effects may leave.
     Release(Released<T>),
-    /// Drop the state, with everything that was decided and not released: the journal is read from the start again.
+    /// Drop the state, with everything that was decided and not released: the journal is read from the start again, unless
+    /// [`Node::begin_behind`] says from where.
     Deposed,
     /// The node has ended in good order.
     Stopped,
@@ -153,6 +155,28 @@ impl<E: Serialize + DeserializeOwned, T> Node<E, T> {
     pub fn expect(&mut self, witness: Position) {
         self.common.known_end = self.common.known_end.max(witness.number);
         self.common.witness = witness;
+    }
+
+    /// Goes on behind a frame up to which the caller has the state, before anything was read: at a start, or after
+    /// [`Action::Deposed`].
+    pub fn begin_behind(&mut self, now: Now, base: Base) {
+        let unread = self.common.chain.position.number == 0;
+        if !unread || !matches!(self.role, Role::Standby(_)) {
+            return;
+        }
+        match self.common.chain.restart_behind(base.0) {
+            Ok(chain) => {
+                self.common.known_end = self.common.known_end.max(chain.position.number);
+                self.common.chain = chain;
+                self.role = Role::Standby(Box::new(Standby::new(now)));
+            }
+            Err(fault) => self.turn_to(Next::Faulted(fault), now),
+        }
+    }
+
+    /// The journal has had this frame, as somebody knows from elsewhere: where it ends before, frames are lost.
+    pub fn has_had(&mut self, number: u64) {
+        self.common.known_end = self.common.known_end.max(number);
     }
 
     /// The next action, if there is one. To be called until there is none, after every input and at
@@ -291,6 +315,12 @@ impl<E: Serialize + DeserializeOwned, T> Node<E, T> {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.common.chain.epoch
+    }
+
+    /// Bytes of the frames that this node has read or written behind where it began.
+    #[must_use]
+    pub fn read_bytes(&self) -> u64 {
+        self.common.chain.read_bytes
     }
 
     /// Whether this node follows the frames of others.

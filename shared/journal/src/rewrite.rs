@@ -132,7 +132,8 @@ impl<E: Serialize + DeserializeOwned> Rewriter<E> {
     ) -> Result<(), RewriteError> {
         let chain = self.replay.chain();
         let (number, prev, time) = (chain.next(), chain.position.hash, now.max(chain.time));
-        let bytes = Envelope { journal_id, epoch, number, prev, time }.seal(draft);
+        let snapshot = chain.snapshot;
+        let bytes = Envelope { journal_id, epoch, number, prev, time, snapshot }.seal(draft);
         self.keep(number, bytes).await.map(drop)
     }
 

@@ -55,6 +55,7 @@ impl<E> Candidacy<E> {
             number: common.chain.next(),
             prev: common.chain.position.hash,
             time: time.read(now),
+            snapshot: common.chain.snapshot,
         };
         let bytes = envelope.seal(Draft::Started { instance, process, attempt });
         let frame = Frame {
@@ -64,6 +65,7 @@ impl<E> Candidacy<E> {
             number: envelope.number,
             prev: envelope.prev,
             time: envelope.time,
+            snapshot: envelope.snapshot,
             body: Body::Started { instance: instance.clone(), process, attempt },
         };
         Some(Self { flight: Flight::new(envelope.number, bytes), frame, time })

@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use laneway_contract::{Limits, MemoryLimits, PoolId, Prefix, ProviderSpec, WorkerId};
+use laneway_contract::{
+    Limits, MemoryLimits, PoolId, Prefix, ProviderSpec, SNAPSHOT_EVERY_BYTES, SNAPSHOT_EVERY_MS, WorkerId,
+};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -114,27 +116,43 @@ pub struct Config {
     pub limits: Option<Limits>,
     /// Providers beside those that are built in, or instead of them.
     pub providers: BTreeMap<String, ProviderSpec>,
-    /// For workers.
-    #[serde(deserialize_with = "table")]
-    pub worker: WorkerConfig,
     /// For schedulers.
     #[serde(deserialize_with = "table")]
     pub scheduler: SchedulerConfig,
+    /// For workers.
+    #[serde(deserialize_with = "table")]
+    pub worker: WorkerConfig,
     /// For store replicas.
     #[serde(deserialize_with = "table")]
     pub store: StoreConfig,
 }
 
-/// What schedulers hold in memory; all of them need the same. What is not here is in the journal and the stores.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// What schedulers hold in memory, which all of them need the same, and when the leader takes snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SchedulerConfig {
-    /// Sessions without a run that has not ended; by default 200,000.
+    /// Sessions without a run that has not ended; by default 200,000. What is not in memory is in the journal and the stores.
     pub sessions_in_memory: Option<u32>,
     /// Keys of appends; by default 200,000.
     pub keys_in_memory: Option<u32>,
     /// Ended runs whose repeats are known as such; by default 2,000,000.
     pub ended_runs_in_memory: Option<u32>,
+    /// A snapshot is taken when so many bytes of frames were written since the last.
+    pub snapshot_every_bytes: u64,
+    /// And after so many seconds, when at least a 64th of those bytes was written.
+    pub snapshot_every_seconds: u64,
+}
+
+impl Default for SchedulerConfig {
+    fn default() -> Self {
+        Self {
+            sessions_in_memory: None,
+            keys_in_memory: None,
+            ended_runs_in_memory: None,
+            snapshot_every_bytes: SNAPSHOT_EVERY_BYTES,
+            snapshot_every_seconds: SNAPSHOT_EVERY_MS / 1_000,
+        }
+    }
 }
 
 impl SchedulerConfig {
@@ -251,6 +269,12 @@ impl Config {
         if !matches!(self.replicas, 1 | 3 | 5) {
             return invalid("replicas", "must be 1, 3 or 5");
         }
+        if self.scheduler.snapshot_every_bytes < MIN_SNAPSHOT_EVERY_BYTES {
+            return invalid("scheduler.snapshot_every_bytes", "must be at least 4096");
+        }
+        if self.scheduler.snapshot_every_seconds == 0 {
+            return invalid("scheduler.snapshot_every_seconds", "must be at least 1");
+        }
         if self.worker.slots == 0 || self.worker.slots > MAX_SLOTS {
             return invalid("worker.slots", "must be 1 to 10000");
         }
@@ -263,6 +287,9 @@ impl Config {
         Ok(self)
     }
 }
+
+/// A snapshot is itself written about in a frame: one must not be due for that alone.
+const MIN_SNAPSHOT_EVERY_BYTES: u64 = 4_096;
 
 /// Slots of one worker.
 const MAX_SLOTS: u32 = 10_000;

@@ -32,4 +32,5 @@ mod queueing;
 mod rates;
 mod recovery;
 mod replay;
+mod snapshots;
 mod telemetry;

@@ -6,8 +6,8 @@ use laneway_contract::{
     Artifact, ArtifactId, Backend, BudgetOwner, BudgetType, CancelReceipt, CoolDown, Decision, ErrorClass, Estimate,
     EvictedBudget, EvictedSession, ExecutionMode, Fingerprint, Finish, FlightEvent, GenerationSettings, HashKey,
     JobKind, Lane, LimitChange, LimitName, Limits, MemoryPolicy, MessageId, MessageRole, Mode, ModelId, OnBusy,
-    ParameterClass, RateCause, Reservation, RetryBackoff, RunError, RunFields, RunStatus, Scope, SessionFields, Source,
-    StopCause, Token, Usage, WaitReason,
+    ParameterClass, RateCause, Reservation, RetryBackoff, RunError, RunFields, RunStatus, Scope, SessionFields,
+    SnapshotHash, SnapshotName, SnapshotTaken, Source, StopCause, Token, Usage, WaitReason,
 };
 use laneway_journal::Turn;
 use serde_json::{Value, json};
@@ -221,6 +221,17 @@ fn table() -> Vec<(Event, Vec<(FlightKind, Value)>)> {
                 FlightKind::WorkflowRecovery,
                 recovery("max_deliveries LANEWAY_INTAKE/scheduler message 17", "dead_letter", Some(run_id)),
             )],
+        ),
+        (
+            Event::SnapshotTaken(SnapshotTaken {
+                sequence: 9,
+                hash: SnapshotHash::from_bytes([1; 32]),
+                object: SnapshotName { number: 9, nonce: 1 },
+                bytes: 70,
+                chunks: 1,
+                records: 0,
+            }),
+            vec![],
         ),
         (
             Event::ArtifactStored(Artifact {
@@ -561,6 +572,7 @@ fn frame(number: u64, body: Body<Event>) -> Frame<Event> {
         number,
         prev: laneway_journal::FrameHash::ZERO,
         time,
+        snapshot: 0,
         body,
     }
 }

@@ -30,6 +30,7 @@ fn recorded() -> Vec<Message> {
         number,
         prev: FrameHash::ZERO,
         time: Timestamp::ZERO,
+        snapshot: 0,
         body: Body::Turns(vec![Turn { at: Timestamp::ZERO, events: (1..=3).map(limited).collect() }]),
     };
     let (mut messages, mut hash) = (Vec::new(), EventHash::ZERO);

@@ -127,6 +127,7 @@ impl Journal {
             number,
             prev: self.prev,
             time,
+            snapshot: 0,
             body,
         })
         .await;

@@ -142,6 +142,8 @@ async fn write(bus: &Bus, out: Output, plan: &Plan, file: &Path) -> Result<u64, 
     let transform = SubjectTransform { source: side.clone(), destination: subject };
     let closed = Config { subjects: vec![side.clone()], subject_transform: Some(transform), ..open.clone() };
     make_again(bus, &closed).await?;
+    // They may be folded up to frames that are gone. The next leader takes another.
+    make_again(bus, &stream_config(bus.prefix(), Stream::Snapshots, replicas)).await?;
     let mut rewriter = Rewriter::<Event>::new(bus.client().clone(), &open.name, &side, INSTANCE);
     let failed = |error: laneway_journal::rewrite::RewriteError| CliError::Repair(error.to_string());
     let mut messages = read(file, Kind::Journal, plan.audited.right.number);

@@ -29,7 +29,7 @@ fn frames(count: u64) -> Vec<(Position, Bytes)> {
             1 => (started(), 1),
             _ => (started(), number - 1),
         };
-        let frame = Frame { format: FORMAT, journal_id: Uuid::nil(), epoch, number, prev, time, body };
+        let frame = Frame { format: FORMAT, journal_id: Uuid::nil(), epoch, number, prev, time, snapshot: 0, body };
         let bytes = Bytes::from(rmp_serde::to_vec(&frame).unwrap());
         prev = FrameHash::of(&bytes);
         frames.push((Position { number, hash: prev }, bytes));

@@ -86,7 +86,8 @@ impl Yesterday {
         let (number, prev) = last.map_or((1, FrameHash::ZERO), |last| (last.position.number + 1, last.position.hash));
         let gap_ms = last.map_or(0, |last| self.now.millis_since(last.frame.time));
         let journal_id = serde_json::from_value(serde_json::json!(id(1))).unwrap();
-        let frame = Frame { format: FORMAT, journal_id, epoch: self.epoch, number, prev, time: self.now, body };
+        let frame =
+            Frame { format: FORMAT, journal_id, epoch: self.epoch, number, prev, time: self.now, snapshot: 0, body };
         let bytes = rmp_serde::to_vec(&frame).unwrap();
         let position = Position { number, hash: FrameHash::of(&bytes) };
         self.stored.push(bytes);

@@ -12,9 +12,10 @@ mod status;
 use std::sync::Arc;
 
 use laneway_bus::{Bus, Incoming, Refusal, Route};
-use laneway_contract::{Endpoint, Epoch};
+use laneway_contract::{Endpoint, Epoch, SnapshotView};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 use crate::desk::Desk;
 use crate::edge::Change;
@@ -30,6 +31,8 @@ pub(crate) struct Context {
     pub(crate) instance: Arc<str>,
     /// The epoch in which it leads.
     pub(crate) epoch: Epoch,
+    /// The newest snapshot.
+    pub(crate) snapshot: watch::Receiver<Option<SnapshotView>>,
 }
 
 /// Every endpoint of [`laneway_contract::ServiceName::Scheduler`].

@@ -7,6 +7,7 @@ use super::Context;
 use crate::desk::{Answered, Scene};
 
 pub(super) async fn get(context: Context, _: Incoming<GetStatus>) -> Result<StatusReply, Refusal> {
+    let snapshot = context.snapshot.borrow().clone();
     let (leader, epoch) = (context.instance.to_string(), context.epoch);
     let look = move |scene: &mut Scene<'_>| {
         let state = scene.state;
@@ -30,6 +31,7 @@ pub(super) async fn get(context: Context, _: Incoming<GetStatus>) -> Result<Stat
             sessions_in_memory: state.held_session_count(),
             ended_runs: state.ended_run_count() as u64,
             forgotten_until: state.forgotten_until(),
+            snapshot,
             workers: workers.collect(),
         })
     };

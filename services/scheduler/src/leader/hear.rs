@@ -9,6 +9,7 @@ use laneway_journal::{Body, Committed, Progress};
 use super::Leader;
 use super::core::Effects;
 use crate::SchedulerError;
+use crate::start::taken_in;
 
 /// A standby has caught up when the frame that it reads was written so recently, in milliseconds.
 const FRESH_MS: u64 = 5_000;
@@ -44,6 +45,12 @@ impl Leader {
             Body::Turns(_) => {}
         }
         self.core.follow(committed)?;
+        self.replay.followed(number);
+        if frame.snapshot == number
+            && let Some(taken) = taken_in(frame)
+        {
+            self.snapshots.followed(taken, frame.time, self.core.journal.read_bytes());
+        }
         if matches!(frame.body, Body::Turns(_)) && wall_now().millis_since(frame.time) < FRESH_MS {
             self.say_ready("standby");
         }

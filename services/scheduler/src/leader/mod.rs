@@ -5,6 +5,7 @@
 pub(crate) mod core;
 mod hear;
 mod role;
+mod snapshot;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use laneway_bus::async_nats::{Message, Subscriber};
 use laneway_bus::{Bus, BusError, ensure_streams};
-use laneway_contract::{Catalog, Event, Family, HashKey, LEADER_LEASE_MS, Stream, Subject};
+use laneway_contract::{Catalog, Event, Family, HashKey, LEADER_LEASE_MS, SnapshotTaken, Stream, Subject};
 use laneway_journal::node;
 use laneway_journal::{Journal, JournalConfig, Progress};
 use laneway_runtime::Shutdown;
@@ -26,9 +27,11 @@ use crate::lease::Lease;
 use crate::office::Office;
 use crate::publisher::Publisher;
 use crate::recorded::Recorded;
+use crate::snapshots::{NotTaken, Taking};
+use crate::start::Replay;
 use crate::{SchedulerConfig, SchedulerError};
 
-use self::core::{Core, Effects, Settings};
+use self::core::{Core, Effects, LOOK_AGAIN, Settings};
 
 /// How much longer than a lease a standby waits for a frame, in milliseconds.
 const TAKEOVER_MARGIN_MS: u64 = 1_000;
@@ -43,13 +46,16 @@ const DRAIN: Duration = Duration::from_secs(8);
 pub(crate) async fn run(bus: Bus, config: SchedulerConfig, shutdown: Shutdown) -> Result<(), SchedulerError> {
     let Some(prepared) = shutdown.unless_requested(prepare(&bus, &config)).await else { return Ok(()) };
     let (journal, announcements) = prepared?;
-    let SchedulerConfig { instance, limits, catalog, memory } = config;
+    let SchedulerConfig { instance, limits, catalog, memory, snapshots } = config;
     let settings = Settings { limits, memory, new_hash_key: new_hash_key()?, digest_every_frames: DIGEST_EVERY_FRAMES };
     let publisher = Publisher::start(&bus);
     let mut connections = bus.connections();
     connections.mark_unchanged();
     let mut leader = Leader {
         connections,
+        snapshots: Taking::new(bus.clone(), snapshots),
+        replay: Replay::up_to(0),
+        unread: true,
         bus,
         instance: Arc::from(instance),
         catalog: Arc::new(catalog),
@@ -63,6 +69,7 @@ pub(crate) async fn run(bus: Bus, config: SchedulerConfig, shutdown: Shutdown) -
     };
     let ended = leader.run(&shutdown).await;
     leader.lease.close();
+    leader.snapshots.give_up();
     leader.publisher.finish().await;
     ended
 }
@@ -73,8 +80,8 @@ async fn prepare(bus: &Bus, config: &SchedulerConfig) -> Result<(Journal<Event, 
     let settings = node::Settings {
         instance: config.instance.clone(),
         process: Uuid::from_bytes(laneway_runtime::random::bytes::<16>()?),
-        // Where public events are left, an empty journal is lost data and not a new deployment.
-        new_journal: recorded.is_nothing().then(Uuid::now_v7),
+        // Where public events or snapshots are left, an empty journal is lost data and not a new deployment.
+        new_journal: (recorded.is_nothing() && !snapshots_are_left(bus).await).then(Uuid::now_v7),
         lease_ms: LEADER_LEASE_MS,
         margin_ms: TAKEOVER_MARGIN_MS,
     };
@@ -88,6 +95,18 @@ async fn prepare(bus: &Bus, config: &SchedulerConfig) -> Result<(Journal<Event, 
     Ok((journal, announcements))
 }
 
+/// Whether there ever was a snapshot. Asks the server, as long as it takes.
+async fn snapshots_are_left(bus: &Bus) -> bool {
+    let name = bus.prefix().stream(Stream::Snapshots);
+    loop {
+        match bus.jetstream().get_stream(&name).await {
+            Ok(stream) => return stream.cached_info().state.last_sequence > 0,
+            Err(error) => tracing::warn!(%error, stream = name, "waiting for the stream of snapshots"),
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
 /// The scheduler's one task.
 struct Leader {
     bus: Bus,
@@ -96,6 +115,10 @@ struct Leader {
     core: Core<Journal<Event, Effects>>,
     announcements: Subscriber,
     connections: watch::Receiver<u64>,
+    snapshots: Taking,
+    replay: Replay,
+    /// Nothing of the journal was read since the state is an empty one.
+    unread: bool,
     publisher: Publisher,
     lease: Arc<Lease>,
     reception: Option<Reception>,
@@ -125,6 +148,7 @@ enum Wake {
     Journal(Box<Progress<Event, Effects>>),
     Orders(Vec<Order>),
     Heard(Option<Message>),
+    Snapshot(Result<SnapshotTaken, NotTaken>),
     Reconnected,
     Time,
     Stop,
@@ -135,6 +159,7 @@ enum Wake {
 impl Leader {
     async fn run(&mut self, shutdown: &Shutdown) -> Result<(), SchedulerError> {
         loop {
+            self.begin_reading(shutdown).await?;
             if self.core.journal.may_answer() {
                 self.act()?;
             }
@@ -148,6 +173,7 @@ impl Leader {
                 Wake::Orders(orders) => self.core.take(orders),
                 Wake::Heard(Some(message)) => self.heard(&message),
                 Wake::Heard(None) => return Err(BusError::Closed.into()),
+                Wake::Snapshot(outcome) => self.snapshots.took(outcome),
                 Wake::Reconnected => self.core.reconnected(|message| self.publisher.send(message)),
                 Wake::Time => {}
                 Wake::Stop => self.begin_to_end(),
@@ -168,12 +194,14 @@ impl Leader {
         if let Some(begun) = self.core.take_office(|message| self.publisher.send(message)) {
             self.open(begun);
         }
-        self.core.act()
+        self.core.act()?;
+        self.snapshot_if_due();
+        Ok(())
     }
 
     async fn wake(&mut self, shutdown: &Shutdown) -> Wake {
         let (pause, room) = (self.core.pause(), self.core.has_room());
-        let Self { core, announcements, connections, reception, ending, .. } = self;
+        let Self { core, announcements, connections, reception, ending, snapshots, .. } = self;
         let orders = reception.as_mut().map(|reception| &mut reception.orders);
         let (stopping, end) = match ending {
             Ending::No => (false, None),
@@ -187,6 +215,7 @@ impl Leader {
             // Before the orders: under full load there are always some, and workers must not fall silent for that.
             message = announcements.next() => Wake::Heard(message),
             orders = take(orders), if room => Wake::Orders(orders),
+            outcome = snapshots.ended() => Wake::Snapshot(outcome),
             Ok(()) = connections.changed() => Wake::Reconnected,
             () = drained(ending) => Wake::Drained,
             () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => Wake::TooLate,

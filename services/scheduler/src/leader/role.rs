@@ -24,7 +24,7 @@ impl Leader {
         let before = reception.office.take();
         if matches!(self.ending, Ending::No) {
             let (bus, desk, instance) = (self.bus.clone(), reception.desk.clone(), Arc::clone(&self.instance));
-            let context = Context { bus, desk, instance, epoch };
+            let context = Context { bus, desk, instance, epoch, snapshot: self.snapshots.view() };
             reception.office = Some(Office::open(context, epoch, self.lease.gate(), before));
         }
         self.say_ready("leader");
@@ -34,6 +34,8 @@ impl Leader {
     pub(super) fn deposed(&mut self) {
         self.lease.close();
         self.core.deposed();
+        self.unread = true;
+        self.snapshots.give_up();
         // Orders that wait go with it: their handlers stay silent, and callers ask again.
         if let Some(Reception { office: Some(office), .. }) = self.reception.take() {
             drop(office.close());

@@ -19,7 +19,7 @@ use laneway_bus::{Bus, ConnectOptions};
 use laneway_contract::*;
 use laneway_journal::{Body, Follower, Position};
 use laneway_runtime::Shutdown;
-use laneway_scheduler::{SchedulerConfig, SchedulerError};
+use laneway_scheduler::{SchedulerConfig, SchedulerError, SnapshotSchedule};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -48,6 +48,11 @@ impl Scheduler {
     pub async fn stop(self) {
         self.shutdown.request();
         within(self.task).await.unwrap().unwrap();
+    }
+
+    /// How it ends by itself.
+    pub async fn ended(self) -> Result<(), SchedulerError> {
+        within(self.task).await.unwrap()
     }
 
     /// Cuts it off without a word: nothing that it does reaches NATS any more.
@@ -84,10 +89,18 @@ impl World {
         Self::scheduler_on(self.server.bus(instance).await, instance, limits)
     }
 
+    pub async fn scheduler_as(&self, instance: &str, limits: Option<Limits>, snapshots: SnapshotSchedule) -> Scheduler {
+        Self::run_on(self.server.bus(instance).await, instance, limits, snapshots)
+    }
+
     pub fn scheduler_on(bus: Bus, instance: &str, limits: Option<Limits>) -> Scheduler {
+        Self::run_on(bus, instance, limits, SnapshotSchedule::default())
+    }
+
+    fn run_on(bus: Bus, instance: &str, limits: Option<Limits>, snapshots: SnapshotSchedule) -> Scheduler {
         let shutdown = Shutdown::new();
         let (catalog, memory) = (Catalog::built_in().unwrap(), MemoryLimits::default());
-        let config = SchedulerConfig { instance: instance.to_owned(), limits, catalog, memory };
+        let config = SchedulerConfig { instance: instance.to_owned(), limits, catalog, memory, snapshots };
         let task = laneway_runtime::spawn("scheduler", laneway_scheduler::run(bus.clone(), config, shutdown.clone()));
         Scheduler { shutdown, task, bus }
     }

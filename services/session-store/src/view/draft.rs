@@ -116,6 +116,7 @@ impl<'a> Draft<'a> {
             | Event::StateDigest { .. }
             | Event::IncidentNoted(_)
             | Event::RunsForgotten { .. }
+            | Event::SnapshotTaken(_)
             | Event::SessionEndRequested { .. }
             | Event::RunQueued { .. }
             | Event::RunDispatched { .. }

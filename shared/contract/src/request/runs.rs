@@ -10,6 +10,7 @@ use crate::limits::Limits;
 use crate::money::MicroUsd;
 use crate::run::{CancelReceipt, ReasoningEffort, RunView};
 use crate::session::Actor;
+use crate::snapshot::SnapshotView;
 use crate::time::Timestamp;
 use crate::vocabulary::{Backend, ExecutionMode, JobState, Lane, MemoryPolicy, OnBusy, ParameterClass, RetryBackoff};
 
@@ -280,6 +281,9 @@ pub struct StatusReply {
     /// Sessions that the leader holds in memory, with those that have ended.
     #[serde(default)]
     pub sessions_in_memory: u64,
+    /// The newest snapshot, once there is one.
+    #[serde(default)]
+    pub snapshot: Option<SnapshotView>,
     /// The workers that were heard.
     pub workers: Vec<WorkerView>,
 }

@@ -13,5 +13,6 @@ mod model;
 mod replica;
 mod runs;
 mod simulation;
+mod snapshots;
 mod threads;
 mod world;

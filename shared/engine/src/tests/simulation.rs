@@ -3,6 +3,7 @@
 //! Checked: each dispatch and each reservation is the one that the slow model asks for, and nothing waits that the model
 //! would start (SCHED-2, 5, 6, 8, SESS-3, buckets, budgets); waits for a rate are recorded once (SCHED-3); limits are kept
 //! even so; runs end once; epochs rise; threads have no holes; folding again gives the same state; what `explain` claims comes true.
+//! Now and then the state is written, read back and taken from there.
 
 mod memory;
 
@@ -25,8 +26,11 @@ const STEPS: usize = 120;
 #[test]
 fn replay() {
     for seed in 0..SEEDS / 50 {
-        let (mut world, mut again) = (simulate(seed), simulate(seed));
-        assert_eq!(world.journal, again.journal, "seed {seed}: the same commands gave other decisions");
+        let (mut world, mut again) = (simulate(seed, true), simulate(seed, false));
+        assert_eq!(
+            world.journal, again.journal,
+            "seed {seed}: the same commands, and snapshots on one side, gave other decisions"
+        );
         let digest = world.state.digest();
         assert_eq!(digest, world.state.full_digest(), "seed {seed}: the incremental digest is off");
         assert_eq!(digest, again.state.digest(), "seed {seed}");
@@ -37,7 +41,7 @@ fn replay() {
 #[test]
 fn every_rule_holds_in_every_seed() {
     for seed in 0..SEEDS {
-        simulate(seed);
+        simulate(seed, true);
     }
 }
 
@@ -45,7 +49,7 @@ fn every_rule_holds_in_every_seed() {
 fn every_rule_holds_with_little_memory_and_stores_that_lag() {
     let (mut loaded, mut refused) = (0, 0);
     for seed in 0..SEEDS / 4 {
-        let sim = simulate_with(Simulation::forgetful(seed));
+        let sim = simulate_with(Simulation::forgetful(seed), true);
         let tight = sim.tight.unwrap();
         (loaded, refused) = (loaded + tight.loaded, refused + tight.refused);
         let (mut world, seed_is) = (sim.world, format!("seed {seed}"));
@@ -60,29 +64,34 @@ fn every_rule_holds_with_little_memory_and_stores_that_lag() {
 #[allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program of its own")]
 fn endless() {
     if let Some(seed) = std::env::var("LANEWAY_SEED").ok().and_then(|seed| seed.parse().ok()) {
-        simulate(seed);
-        simulate_with(Simulation::forgetful(seed));
+        simulate(seed, true);
+        simulate_with(Simulation::forgetful(seed), true);
         return;
     }
     for seed in SEEDS.. {
-        simulate(seed);
-        simulate_with(Simulation::forgetful(seed));
+        simulate(seed, true);
+        simulate_with(Simulation::forgetful(seed), true);
         if seed % 1_000 == 0 {
             println!("{seed} seeds");
         }
     }
 }
 
-fn simulate(seed: u64) -> World {
-    simulate_with(Simulation::new(seed)).world
+fn simulate(seed: u64, with_snapshots: bool) -> World {
+    simulate_with(Simulation::new(seed), with_snapshots).world
 }
 
-fn simulate_with(mut sim: Simulation) -> Simulation {
+fn simulate_with(mut sim: Simulation, with_snapshots: bool) -> Simulation {
     let seed = sim.seed;
+    // Drawn apart, so that both ways meet the same commands.
+    let mut snapshots = Draw(!seed);
     for step in 0..STEPS {
         sim.step();
         if sim.tight.is_some() {
             sim.memory_step();
+        }
+        if with_snapshots && snapshots.one_in(16) {
+            sim.begin_from_snapshot();
         }
         sim.check();
         if step % 16 == 0 {
@@ -135,6 +144,26 @@ impl Simulation {
         }
         sim.fold();
         sim
+    }
+
+    /// Goes on with the state that was read back from its snapshot.
+    fn begin_from_snapshot(&mut self) {
+        let (seed, World { state, hints, now, .. }) = (self.seed, &self.world);
+        let bytes = snapshot(state);
+        let read = State::read_snapshot(&bytes[..], |_, _| ());
+        let read = read.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert!(snapshot(&read) == bytes, "seed {seed}: a state that was read back has other bytes");
+        assert_eq!(
+            read.full_digest(),
+            state.full_digest(),
+            "seed {seed}: a state that was read back has another digest"
+        );
+        let seen = |state: &State| {
+            let live: Vec<SessionId> = state.live_sessions(None).map(|session| session.creation.session_id).collect();
+            (state.next_deadline(hints, *now), state.slots().by_name(), state.queued().values().sum::<u64>(), live)
+        };
+        assert_eq!(seen(&read), seen(state), "seed {seed}: indexes of a state that was read back");
+        self.world.state = read;
     }
 
     /// Folds what is new into the model, which checks each dispatch.

@@ -346,6 +346,13 @@ impl World {
     }
 }
 
+/// The bytes of a state.
+pub(super) fn snapshot(state: &State) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    state.write_snapshot(&mut bytes).unwrap();
+    bytes
+}
+
 pub(super) fn failed(class: ErrorClass, retryable: bool, retry_after_ms: Option<u64>) -> AttemptResult {
     let error = RunError {
         code: "provider_error".to_owned(),

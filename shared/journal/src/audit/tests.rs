@@ -14,7 +14,7 @@ const FRAMES: u64 = 9;
 
 /// A frame with one event behind `prev`.
 fn frame(journal_id: Uuid, number: u64, prev: FrameHash, time: i64) -> Bytes {
-    let envelope = Envelope { journal_id, epoch: 1, number, prev, time: Timestamp::from_millis(time) };
+    let envelope = Envelope { journal_id, epoch: 1, number, prev, time: Timestamp::from_millis(time), snapshot: 0 };
     if number == 1 {
         return envelope.seal(Draft::Started { instance: "a", process: Uuid::nil(), attempt: 1 });
     }

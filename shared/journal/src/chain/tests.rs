@@ -13,7 +13,7 @@ const JOURNAL: Uuid = Uuid::from_u128(1);
 
 fn envelope(number: u64, epoch: u64, prev: &[u8], time: i64) -> Envelope {
     let prev = if prev.is_empty() { FrameHash::ZERO } else { FrameHash::of(prev) };
-    Envelope { journal_id: JOURNAL, epoch, number, prev, time: Timestamp::from_millis(time) }
+    Envelope { journal_id: JOURNAL, epoch, number, prev, time: Timestamp::from_millis(time), snapshot: 0 }
 }
 
 fn start(instance: &str) -> Draft<'_> {
@@ -44,14 +44,17 @@ fn the_next_frame_is_taken_and_others_are_not() {
 fn what_does_not_continue_the_chain_is_refused() {
     let first = started();
     let turns = Draft::Turns(&[]);
+    let naming = |snapshot| Envelope { snapshot, ..envelope(2, 1, &first, 100) }.seal(turns);
     let cases = [
+        ("a snapshot of frames that nobody has read", naming(1), Loss::Disordered),
+        ("a snapshot of frames to come", naming(3), Loss::Disordered),
         ("time falls", envelope(2, 1, &first, 99).seal(turns), Loss::Disordered),
         ("epoch rises without a start", envelope(2, 2, &first, 100).seal(turns), Loss::Disordered),
         ("epoch falls", envelope(2, 0, &first, 100).seal(turns), Loss::Disordered),
         ("a start skips an epoch", envelope(2, 3, &first, 100).seal(start("b")), Loss::Disordered),
         ("a start of the same epoch", envelope(2, 1, &first, 100).seal(start("b")), Loss::Disordered),
         ("number is not the sequence", envelope(3, 1, &first, 100).seal(turns), Loss::Disordered),
-        ("no frame", Bytes::from_static(&[0x97, 0x03, 0xc1]), Loss::Unreadable),
+        ("no frame", Bytes::from_static(&[0x98, 0x03, 0xc1]), Loss::Unreadable),
     ];
     for (name, bytes, expected) in cases {
         match after_first().accept::<u64>(2, &bytes) {
@@ -88,6 +91,17 @@ fn a_fault_says_what_is_wrong_with_which_frames_and_what_to_run() {
             crate::frame::FORMAT
         ),
     );
+}
+
+#[test]
+fn the_newest_snapshot_is_named_by_its_own_frame_and_by_all_behind_it() {
+    let mut chain = after_first();
+    let second = Envelope { snapshot: 2, ..envelope(2, 1, &started(), 100) }.seal(Draft::Turns(&[]));
+    assert!(matches!(chain.accept::<u64>(2, &second), Ok(Link::Next(_))));
+    let third = |snapshot| Envelope { snapshot, ..envelope(3, 1, &second, 100) }.seal(Draft::Turns(&[]));
+    for (snapshot, follows) in [(0, false), (1, false), (2, true), (3, true), (4, false)] {
+        assert_eq!(chain.clone().accept::<u64>(3, &third(snapshot)).is_ok(), follows, "{snapshot}");
+    }
 }
 
 #[test]

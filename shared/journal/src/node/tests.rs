@@ -439,3 +439,4 @@ fn a_leader_whose_stream_is_another_ends() {
     assert!(!desk.node.may_answer(desk.now()));
     assert!(matches!(desk.poll(), Some(Action::Fault(found)) if found == fault));
 }
+mod behind;

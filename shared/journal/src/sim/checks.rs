@@ -55,6 +55,12 @@ pub(super) struct Checks {
     events: HashMap<u64, u64>,
     /// Every memory that the journal ever stood for, with the number of the frame.
     memories: HashMap<Memory, u64>,
+    /// The memory after each frame, from the first.
+    folds: Vec<Memory>,
+    /// Events that say of a snapshot, with the frame up to which it is folded.
+    snapshots: HashMap<u64, u64>,
+    /// The newest frame with one.
+    newest_snapshot: u64,
 }
 
 impl Checks {
@@ -63,6 +69,7 @@ impl Checks {
         let Ok(Link::Next(committed)) = self.chain.accept::<u64>(number, bytes) else {
             panic!("frame {number} does not continue the journal");
         };
+        self.check_snapshot(number, &committed.frame);
         match &committed.frame.body {
             Body::Started { .. } => self.memory.apply_start(committed.frame.epoch),
             Body::Stopped => {}
@@ -80,6 +87,30 @@ impl Checks {
             }
         }
         self.memories.insert(self.memory, number);
+        self.folds.push(self.memory);
+    }
+
+    /// Every frame names the newest snapshot, whoever wrote it.
+    fn check_snapshot(&mut self, number: u64, frame: &Frame<u64>) {
+        if let Body::Turns(turns) = &frame.body
+            && turns.iter().flat_map(|turn| &turn.events).any(|event| self.snapshots.contains_key(event))
+        {
+            self.newest_snapshot = number;
+        }
+        assert_eq!(frame.snapshot, self.newest_snapshot, "frame {number} names another snapshot than the newest");
+    }
+
+    /// The event will say of a snapshot up to this frame.
+    pub(super) fn takes_snapshot(&mut self, event: u64, number: u64) {
+        self.snapshots.insert(event, number);
+    }
+
+    /// The snapshot that the frame `number` names: up to which frame, and the memory after it.
+    pub(super) fn snapshot_named_by(&self, named: &Frame<u64>) -> (u64, Memory) {
+        let Body::Turns(turns) = &named.body else { panic!("frame {} says of no snapshot", named.number) };
+        let mut events = turns.iter().flat_map(|turn| &turn.events);
+        let number = events.find_map(|event| self.snapshots.get(event)).expect("an event that says of a snapshot");
+        (*number, self.folds[*number as usize - 1])
     }
 
     /// Nothing is answered before its frame is stored, from a memory that is not the journal's, or by one of two leaders.

@@ -75,6 +75,13 @@ fn processes_that_start_again_with_their_clocks_behind() {
     check(&profile, |seen| seen.takeovers > 0 && seen.deposed > 0);
 }
 
+/// A process that begins with a snapshot has the memory of one that reads everything, and leads as well.
+#[test]
+fn processes_that_begin_with_a_snapshot() {
+    let profile = Profile { bad_network: true, kills: true, abandons: true, snapshots: true, ..Profile::default() };
+    check(&profile, |seen| seen.takeovers > 0 && seen.deposed > 0 && seen.from_snapshots > 1_000);
+}
+
 #[test]
 fn everything_at_once() {
     let profile = Profile {
@@ -86,6 +93,7 @@ fn everything_at_once() {
         abandons: true,
         clock_steps: true,
         clocks_behind: false,
+        snapshots: true,
     };
     check(&profile, |seen| seen.takeovers > 0 && seen.deposed > 0 && seen.resumed > 0 && seen.stopped > 0);
 }

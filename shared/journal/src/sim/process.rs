@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::clock::{BootMillis, Now};
 use crate::frame::FrameHash;
-use crate::node::{Node, Settings};
+use crate::node::{Base, Node, Settings};
 use crate::testing::{Clocks, Rng};
 
 use super::checks::{Effect, Memory};
@@ -79,6 +79,12 @@ impl<Event> Process<Event> {
         self.state = State::Running;
         self.life += 1;
         self.node = Self::fresh_node(index, rng, self.now(time));
+    }
+
+    /// Goes on from a snapshot.
+    pub(super) fn begin_behind(&mut self, base: Base, memory: Memory, time: u64) {
+        self.node.begin_behind(self.now(time), base);
+        self.memory = memory;
     }
 
     /// Drops the memory, and everything that was decided in it.

@@ -29,6 +29,8 @@ pub(super) struct Profile {
     pub(super) stops: bool,
     pub(super) abandons: bool,
     pub(super) clock_steps: bool,
+    /// Leaders take snapshots, and processes begin with them.
+    pub(super) snapshots: bool,
     /// All wall clocks are set back after a while, so that journal time waits for them.
     pub(super) clocks_behind: bool,
 }
@@ -43,6 +45,7 @@ pub(super) struct Seen {
     pub(super) released: u64,
     pub(super) stopped: u64,
     pub(super) clock_off: u64,
+    pub(super) from_snapshots: u64,
 }
 
 struct Event {
@@ -278,7 +281,7 @@ impl<'a> World<'a> {
             Action::Deposed => {
                 seen.deposed += 1;
                 target.forget();
-                self.replay(index);
+                self.begin_reading(index, seen);
             }
             Action::Stopped => {
                 seen.stopped += 1;

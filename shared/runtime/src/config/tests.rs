@@ -131,6 +131,8 @@ fn values_that_do_not_go_together_are_refused() {
         ("creds = 'a'\nnkey = 'b'", "creds"),
         ("replicas = 2", "replicas"),
         ("worker.slots = 0", "worker.slots"),
+        ("scheduler.snapshot_every_bytes = 100", "scheduler.snapshot_every_bytes"),
+        ("scheduler.snapshot_every_seconds = 0", "scheduler.snapshot_every_seconds"),
         ("worker.models = []", "worker.models"),
         ("[limits.providers]\nOpenAI = 8", "limits"),
         ("[limits]\nglobal = 2000000", "limits"),

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use laneway_bus::Bus;
-use laneway_contract::{ServiceName, StatusReply};
+use laneway_contract::{ServiceName, SnapshotView, StatusReply};
 use laneway_runtime::config::Config;
 
 use super::monitor;
 use super::{Finding, Verdict};
 use crate::client::Client;
 use crate::exit::CliError;
-use crate::{nats_child, ready};
+use crate::{nats_child, output, ready};
 
 /// The oldest nats-server that has all we use: major and minor number.
 const OLDEST_SERVER: (u32, u32) = (2, 14);
@@ -44,6 +44,7 @@ pub(super) async fn all(client: &Client, config: &Config, monitor: Option<&str>)
     findings.push(workers(bus).await?);
     if let Ok(status) = &status {
         findings.push(queue(status));
+        findings.push(snapshot(status));
     }
     Ok(findings)
 }
@@ -185,6 +186,20 @@ async fn workers(bus: &Bus) -> Result<Finding, CliError> {
         format!("{} (pool {}, {} slots): {}", worker.worker_id, worker.pool, worker.slots, worker.models.join(" "))
     };
     Ok(Finding::ok("workers", workers.iter().map(one).collect::<Vec<_>>().join("; ")))
+}
+
+/// What the next start begins with.
+fn snapshot(status: &StatusReply) -> Finding {
+    let frames = |behind: u64| status.journal_seq.saturating_sub(behind);
+    let found = match &status.snapshot {
+        Some(SnapshotView { journal_seq, taken_at, bytes }) => format!(
+            "at frame {journal_seq}, {} old, {bytes} bytes; a start reads it and {} frames",
+            output::span(status.time.millis_since(*taken_at)),
+            frames(*journal_seq),
+        ),
+        None => format!("none yet; a start reads all {} frames", frames(0)),
+    };
+    Finding::ok("snapshot", found)
 }
 
 fn queue(status: &StatusReply) -> Finding {

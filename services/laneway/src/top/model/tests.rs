@@ -38,6 +38,7 @@ pub(in crate::top) fn look(at_ms: u64, chunks: u64, ended_runs: u64) -> Look {
         limit("tokens_per_minute:model:openai/gpt-5", 90_000, None, None, Some(-310)),
     ];
     let status = StatusReply {
+        snapshot: None,
         leader: "host-1f2e".to_owned(),
         epoch: 12,
         journal_seq: 48_211,

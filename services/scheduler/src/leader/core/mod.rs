@@ -99,6 +99,11 @@ impl<J: Log> Core<J> {
         self.state.digest()
     }
 
+    /// Takes the state from a snapshot, before anything of the journal was read.
+    pub(crate) fn begin_with(&mut self, state: State) {
+        self.state = state;
+    }
+
     /// Whether a leadership is set up, even if it may not act at the moment.
     pub(crate) fn leads(&self) -> bool {
         self.leadership.is_some()

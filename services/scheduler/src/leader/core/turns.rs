@@ -5,14 +5,14 @@
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use laneway_contract::{ApiError, ErrorCode, Event, StoreSaid, Timestamp};
+use laneway_contract::{ApiError, ErrorCode, Event, SnapshotTaken, StoreSaid, Timestamp};
 use laneway_engine::{Command, Decided};
 use laneway_journal::{TurnDraft, TurnTooLarge};
 
 use super::effects::Effects;
 use super::{Core, Log};
 use crate::SchedulerError;
-use crate::desk::{Check, Order, Scene};
+use crate::desk::{Check, Order, Release, Scene};
 
 /// A second turn that breaks within this time ends the process, in milliseconds of journal time.
 const BREAKS_WITHIN_MS: u64 = 60_000;
@@ -192,13 +192,26 @@ impl<J: Log> Core<J> {
         }
     }
 
+    /// Journals that a snapshot was taken, if this process may act now. `durable` makes what is to be done once that is in the
+    /// journal, of the time of its turn.
+    pub(crate) fn journal_snapshot(&mut self, taken: SnapshotTaken, durable: impl FnOnce(Timestamp) -> Release) {
+        let Some(mut draft) = self.journal.begin() else { return };
+        if let Err(error) = draft.add(&[Event::SnapshotTaken(taken)]) {
+            tracing::error!(%error, "a snapshot does not fit a frame");
+            return;
+        }
+        draft.mark_snapshot();
+        let durable = durable(draft.at());
+        self.hand_over(draft, Effects::default().with_reply(durable));
+    }
+
     fn observe(&mut self, events: &[Event], now: Timestamp) {
         for event in events {
             self.hints.observe(event, now);
         }
     }
 
-    fn hand_over(&mut self, draft: TurnDraft<Event>, effects: Effects) {
+    pub(super) fn hand_over(&mut self, draft: TurnDraft<Event>, effects: Effects) {
         let changed = !draft.is_empty();
         if self.journal.push(draft, effects).is_err() && changed {
             // The state holds what the journal will never hold.

@@ -1,7 +1,9 @@
 //! Callers that send commands, and whatever freezes, kills, stops and starts processes or sets their clocks.
 
 use super::super::checks::Effect;
-use super::{CALM_AT, EPOCH_MS, Event, Seen, State, Timestamp, What, World};
+use super::{CALM_AT, EPOCH_MS, Event, Frame, FrameHash, Seen, State, Timestamp, What, World};
+use crate::frame::Position;
+use crate::node::Base;
 
 impl World<'_> {
     /// A caller's command: a turn with or without events, if the process may act.
@@ -29,12 +31,17 @@ impl World<'_> {
             return;
         }
         let Some(mut turn) = target.node.begin(now) else { return };
+        let takes_snapshot = self.profile.snapshots && events > 0 && self.rng.per_mille(30);
         let first = self.next_event;
         self.next_event += events;
         let events: Vec<_> = (first..self.next_event).collect();
         turn.add(&events).expect("a small turn");
         for &event in &events {
             target.memory.apply(event);
+        }
+        if takes_snapshot {
+            turn.mark_snapshot();
+            self.checks.takes_snapshot(events[0], target.node.position().number);
         }
         target.pushed += 1;
         target.waiting.push_back((target.pushed, events.clone()));
@@ -110,9 +117,25 @@ impl World<'_> {
     pub(super) fn start(&mut self, index: usize, seen: &mut Seen) {
         if matches!(self.processes[index].state, State::Dead) {
             self.processes[index].start(index, &mut self.rng, self.now);
-            self.replay(index);
+            self.begin_reading(index, seen);
             self.poll(index, seen);
         }
+    }
+
+    /// A process reads the journal: behind the snapshot that the last frame names, as far as the server shows it, or all.
+    pub(super) fn begin_reading(&mut self, index: usize, seen: &mut Seen) {
+        let last = self.last_shown();
+        let named = self.stream.get(last).map(|bytes| Frame::<u64>::decode(bytes).expect("a frame").snapshot);
+        let named = named.filter(|_| self.profile.snapshots).and_then(|number| self.stream.get(number));
+        let behind = named.map_or(0, |bytes| {
+            let (number, memory) = self.checks.snapshot_named_by(&Frame::decode(bytes).expect("a frame"));
+            let position = Position { number, hash: FrameHash::of(self.stream.get(number).expect("a frame")) };
+            let base = Base::at::<u64>(position, self.stream.get(number).expect("a frame")).expect("the right frame");
+            self.processes[index].begin_behind(base, memory, self.now);
+            seen.from_snapshots += 1;
+            number
+        });
+        self.replay(index, behind);
     }
 
     /// What holds when it has been calm for a while: someone leads, nothing handed over was forgotten, everyone has read

@@ -37,10 +37,10 @@ impl World<'_> {
         self.send(process, || What::Answered { request, info });
     }
 
-    /// Delivers everything again to a reader that begins again.
-    pub(super) fn replay(&mut self, process: usize) {
+    /// Delivers everything behind a frame to a reader that begins again.
+    pub(super) fn replay(&mut self, process: usize, behind: u64) {
         let reader = self.processes[process].reader;
-        for number in 1..=self.stream.last() {
+        for number in behind + 1..=self.stream.last() {
             self.send(process, || What::Deliver { reader, number });
         }
     }
@@ -50,6 +50,11 @@ impl World<'_> {
             let reader = self.processes[process].reader;
             self.send(process, || What::Deliver { reader, number });
         }
+    }
+
+    /// The last frame that a server shows: it may be behind.
+    pub(super) fn last_shown(&mut self) -> u64 {
+        self.stream.last().saturating_sub(self.stale_by())
     }
 
     fn stale_by(&mut self) -> u64 {
