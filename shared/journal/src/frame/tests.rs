@@ -63,7 +63,7 @@ fn golden_bytes_of_format_3() {
     }
     assert_eq!(
         FrameHash::of(&seal(&[])).to_string(),
-        "5e1ea258b096aa870122069907239dcabf9660bd1363c53cc04567acc9a5c18c"
+        "14adfaab7916bf8f51e782c156240397dce919e11bd91dea1020848ba1157e29"
     );
 }
 
