@@ -25,6 +25,8 @@ use uuid::Uuid;
 const MODELS: u128 = 10;
 const PROVIDERS: u128 = 5;
 const SESSIONS: usize = 100_000;
+/// Sessions that are held, as many as there may be without a live run.
+const HELD: usize = 200_000;
 /// Runs that pass through while the clock runs.
 const CYCLES: usize = 50_000;
 
@@ -39,6 +41,9 @@ struct Bench {
 
 fn main() {
     let mut figures = BTreeMap::new();
+    let per_session = bytes_per_session();
+    println!("{per_session:.0} bytes per session held");
+    figures.insert("bytes_per_session_held".to_owned(), per_session);
     println!("{:>12} {:>16} {:>20}", "queued", "decisions/s", "bytes/queued run");
     for queued in [1_000, 10_000, 100_000, 1_000_000] {
         let before = resident_bytes();
@@ -58,6 +63,14 @@ fn main() {
     let file = folder.join("engine.json");
     std::fs::write(&file, serde_json::to_vec_pretty(&figures).unwrap()).unwrap();
     println!("written to {}", file.display());
+}
+
+/// What a session takes that is held, without keys and runs.
+fn bytes_per_session() -> f64 {
+    let mut bench = Bench::new(0);
+    let before = resident_bytes();
+    (0..HELD).for_each(|n| bench.create(n));
+    (resident_bytes() - before) as f64 / HELD as f64
 }
 
 /// Resident memory of this process.
