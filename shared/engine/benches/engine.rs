@@ -28,6 +28,8 @@ const SESSIONS: usize = 100_000;
 /// Runs in the snapshot.
 const ENDED: usize = 1_000_000;
 const LIVE: usize = 100_000;
+/// Sessions that are held, as many as there may be without a live run.
+const HELD: usize = 200_000;
 /// Runs that pass through while the clock runs.
 const CYCLES: usize = 50_000;
 
@@ -42,6 +44,9 @@ struct Bench {
 
 fn main() {
     let mut figures = BTreeMap::new();
+    let per_session = bytes_per_session();
+    println!("{per_session:.0} bytes per session held");
+    figures.insert("bytes_per_session_held".to_owned(), per_session);
     println!("{:>12} {:>16} {:>20}", "queued", "decisions/s", "bytes/queued run");
     for queued in [1_000, 10_000, 100_000, 1_000_000] {
         let before = resident_bytes();
@@ -94,6 +99,14 @@ fn snapshot(figures: &mut BTreeMap<String, f64>) {
     figures.insert("snapshot_bytes".to_owned(), bytes.len() as f64);
     figures.insert("snapshot_write_s".to_owned(), written);
     figures.insert("snapshot_read_s".to_owned(), seconds);
+}
+
+/// What a session takes that is held, without keys and runs.
+fn bytes_per_session() -> f64 {
+    let mut bench = Bench::new(0);
+    let before = resident_bytes();
+    (0..HELD).for_each(|n| bench.create(n));
+    (resident_bytes() - before) as f64 / HELD as f64
 }
 
 /// Resident memory of this process.

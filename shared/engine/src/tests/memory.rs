@@ -97,6 +97,16 @@ fn of_too_many_sessions_those_go_that_changed_least_recently() {
 }
 
 #[test]
+fn the_turn_of_a_command_gives_nothing_up_since_its_answer_is_made_of_what_memory_holds() {
+    let mut world = World::new();
+    world.hints.memory.sessions = 0;
+    let session = world.create("echo/a");
+    assert!(world.state.session(session).is_some());
+    world.tick();
+    assert!(world.state.session(session).is_none());
+}
+
+#[test]
 fn a_session_with_a_live_run_is_held() {
     let mut world = World::new();
     let (queued, running, parked) = (lived(&mut world), lived(&mut world), lived(&mut world));
