@@ -40,6 +40,14 @@ pub enum ViewError {
     /// Another process has it open.
     #[error("in_use: {} is open in another process", .0.display())]
     InUse(PathBuf),
+    /// What is on disk is not what was written, as after a power loss that kept later writes and lost earlier ones.
+    #[error("damaged: {} cannot be opened: {source}: remove it, and it is rebuilt from the journal", .path.display())]
+    Damaged {
+        /// Where it is.
+        path: PathBuf,
+        /// What the database found.
+        source: fjall::Error,
+    },
     /// It was written by a version with another layout.
     #[error("other_layout: {} has layout {found}, this program has {LAYOUT}: remove it, and it is rebuilt from the journal", .path.display())]
     OtherLayout {
@@ -111,9 +119,8 @@ pub(crate) struct Reading {
 impl View {
     /// Opens the view in the folder `path`, or makes an empty one, at the position up to which it is surely on disk.
     pub fn open(path: &Path) -> Result<(Self, Writer), ViewError> {
-        let database = Database::builder(path).cache_size(CACHE_BYTES).open().map_err(|error| {
-            if matches!(error, fjall::Error::Locked) { ViewError::InUse(path.to_owned()) } else { error.into() }
-        })?;
+        let opened = Database::builder(path).cache_size(CACHE_BYTES).open();
+        let database = opened.map_err(|error| cannot_open(path, error))?;
         let spaces = Spaces::open(&database)?;
         let meta = spaces.get(Space::Meta);
         match meta.get(keys::LAYOUT)?.as_deref() {
@@ -175,6 +182,17 @@ impl View {
         let position = fjall::Readable::get(&snapshot, meta, keys::APPLIED)?
             .map_or(Ok(Position::START), |value| keys::read_position(&value))?;
         Ok(Reading { view: self.clone(), snapshot, position })
+    }
+}
+
+fn cannot_open(path: &Path, error: fjall::Error) -> ViewError {
+    let path = path.to_owned();
+    if matches!(error, fjall::Error::Locked) {
+        ViewError::InUse(path)
+    } else if matches!(error, fjall::Error::Io(_)) {
+        error.into()
+    } else {
+        ViewError::Damaged { path, source: error }
     }
 }
 
