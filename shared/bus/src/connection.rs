@@ -8,9 +8,11 @@ use std::time::Duration;
 use async_nats::jetstream;
 use async_nats::{Client, Event, HeaderMap, ServerAddr, Subscriber};
 use bytes::Bytes;
+use futures::StreamExt;
 use laneway_contract::{Epoch, Prefix, Subject};
 use laneway_runtime::config::Config;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::BusError;
 use crate::waiting::Waiting;
@@ -126,6 +128,20 @@ impl ConnectOptions {
     }
 }
 
+/// Hears which leaders begin. Old words, which a slow server may bring late, change nothing.
+async fn listen(mut words: Subscriber, leading: watch::Sender<Epoch>) {
+    while let Some(word) = words.next().await {
+        let epoch = std::str::from_utf8(&word.payload).ok().and_then(|text| text.parse().ok());
+        leading.send_if_modified(|newest| match epoch {
+            Some(epoch) if epoch > *newest => {
+                *newest = epoch;
+                true
+            }
+            Some(_) | None => false,
+        });
+    }
+}
+
 fn log_event(event: &Event) {
     match event {
         Event::Connected => tracing::info!("connected to NATS"),
@@ -152,6 +168,18 @@ struct Inner {
     replicas: usize,
     highest_epoch: AtomicU64,
     connections: watch::Receiver<u64>,
+    leaders: watch::Receiver<Epoch>,
+    _listening: AbortOnDrop,
+}
+
+/// Ends with the last clone of a bus: the subscription would keep the connection open.
+#[derive(Debug)]
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Bus {
@@ -175,7 +203,21 @@ impl Bus {
             .backpressure_on_inflight(true)
             .build(client.clone());
         let ConnectOptions { prefix, replicas, .. } = options;
-        let inner = Inner { client, jetstream, prefix, replicas, highest_epoch: AtomicU64::new(0), connections };
+        let subject = prefix.subject(&Subject::Leading);
+        let words = client.subscribe(subject.clone()).await;
+        let words = words.map_err(|source| BusError::Subscribe { subject, source })?;
+        let (leading, leaders) = watch::channel(0);
+        let listening = AbortOnDrop(laneway_runtime::spawn("leaders", listen(words, leading)));
+        let inner = Inner {
+            client,
+            jetstream,
+            prefix,
+            replicas,
+            highest_epoch: AtomicU64::new(0),
+            connections,
+            leaders,
+            _listening: listening,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -207,6 +249,14 @@ impl Bus {
     #[must_use]
     pub fn connections(&self) -> watch::Receiver<u64> {
         self.inner.connections.clone()
+    }
+
+    /// Changes when a leader says that it begins to answer. What was asked before went to one that is gone. Only a hint: the
+    /// word may be lost.
+    pub(crate) fn leaders(&self) -> watch::Receiver<Epoch> {
+        let mut leaders = self.inner.leaders.clone();
+        leaders.mark_unchanged();
+        leaders
     }
 
     /// Takes note of a leader's epoch. False when a higher one was seen before, so that what came with this one is void.

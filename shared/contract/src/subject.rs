@@ -33,6 +33,7 @@ impl Prefix {
         match subject {
             Subject::Endpoint(endpoint) => format!("{prefix}.{endpoint}"),
             Subject::Journal => format!("{prefix}.journal"),
+            Subject::Leading => format!("{prefix}.leading"),
             Subject::Intake => format!("{prefix}.intake.runs"),
             Subject::Rejects => format!("{prefix}.rejects.runs"),
             Subject::Tokens(run) => format!("{prefix}.tokens.{run}"),
@@ -56,6 +57,7 @@ impl Prefix {
         }
         match rest.split_once('.') {
             None if rest == "journal" => Ok(Subject::Journal),
+            None if rest == "leading" => Ok(Subject::Leading),
             Some(("intake", "runs")) => Ok(Subject::Intake),
             Some(("rejects", "runs")) => Ok(Subject::Rejects),
             Some(("tokens", run)) => RunId::parse(run).map(Subject::Tokens),
@@ -108,6 +110,8 @@ pub enum Subject {
     Endpoint(Endpoint),
     /// Frames of the journal.
     Journal,
+    /// The word of a new leader that it answers: its epoch, as text. Lost when nobody listens.
+    Leading,
     /// Submits that wait in a stream.
     Intake,
     /// Submits from the intake that were refused.

@@ -11,6 +11,7 @@ fn every_subject_reads_back() {
     let name = Token::parse("w-1").unwrap();
     let mut subjects = vec![
         Subject::Journal,
+        Subject::Leading,
         Subject::Intake,
         Subject::Rejects,
         Subject::Tokens(run),

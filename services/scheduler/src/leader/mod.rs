@@ -32,8 +32,9 @@ use crate::{SchedulerConfig, SchedulerError};
 use effects::Effects;
 use turns::Breaks;
 
-/// How much longer than a lease a standby waits for a frame, in milliseconds.
-const TAKEOVER_MARGIN_MS: u64 = 1_000;
+/// How much longer than a lease a standby waits for a frame, in milliseconds: for clocks that do not run alike, and so that a
+/// client whose leader was killed is answered within the lease plus 1 s, with the time to take office and to be asked again.
+const TAKEOVER_MARGIN_MS: u64 = 500;
 /// Orders that are taken in one go, before the journal is looked at again.
 const ORDERS_AT_A_TIME: usize = 512;
 /// No further orders are taken while so many bytes of turns wait for the frame in flight.
