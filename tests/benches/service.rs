@@ -23,6 +23,7 @@ use laneway_journal::{Body, Frame};
 use laneway_tests::provider::CountingProvider;
 use laneway_tests::stack::{Stack, connect};
 use laneway_tests::streams::frames;
+use laneway_tests::submits::{Leaves, Submits};
 use serde_json::{Value, json};
 
 const CLIENTS: usize = 64;
@@ -70,6 +71,8 @@ async fn main() {
     // A queue that is empty says nothing of how its runs have ended.
     let completed = settled(&stack).await.get(&JobState::Completed).copied().unwrap_or_default();
     assert_eq!(completed, 2 * RUNS, "a run of the loads did not complete\n{}", stack.logs());
+    drop(stack);
+    takeovers(&mut figures).await;
     write(&figures);
 }
 
@@ -274,6 +277,21 @@ async fn runs(stack: &Stack, figures: &mut Figures, name: &str, input: Option<&'
         (journal_bytes(stack).await - before) as f64 / RUNS as f64,
     );
     recorder_lag(stack, figures, &name.replace("_per_s", "")).await;
+}
+
+/// How long a client that submits gets no answer while one leader follows another.
+async fn takeovers(figures: &mut Figures) {
+    let mut stack = Stack::start("[limits]\nglobal = 64\nper_provider = 64\nper_model = 64\n").await;
+    let mut submits = Submits::start(&stack, 16).await;
+    for (name, how) in [("takeover_kill9_gap", Leaves::Kill9), ("takeover_stop_gap", Leaves::Stop)] {
+        let mut millis = Vec::new();
+        for _ in 0..10 {
+            millis.push(submits.survive(&mut stack, how).await.as_secs_f64() * 1_000.0);
+        }
+        figures.put(&format!("{name}_ms"), millis.iter().copied().fold(0.0, f64::max));
+        figures.percentiles(name, millis, &[50]);
+    }
+    submits.finish().await;
 }
 
 async fn journal_bytes(stack: &Stack) -> u64 {

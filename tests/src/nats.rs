@@ -10,6 +10,8 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::sleep;
 
+use crate::stack::send_signal;
+
 /// How long a server may take until it listens.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -21,6 +23,15 @@ pub struct NatsServer {
     port: u16,
 }
 
+/// What stands in the configuration beyond what all have.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings<'a> {
+    /// For the whole server.
+    pub server: &'a str,
+    /// For JetStream.
+    pub jetstream: &'a str,
+}
+
 impl NatsServer {
     /// Starts a server on a free port and waits until it listens.
     pub async fn start() -> Self {
@@ -29,7 +40,12 @@ impl NatsServer {
 
     /// As [`NatsServer::start`], with further settings.
     pub async fn start_with(settings: &str) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        let settings = Settings { server: settings, ..Settings::default() };
+        Self::start_in(tempfile::tempdir().expect("a temporary folder"), settings).await
+    }
+
+    /// As [`NatsServer::start_with`], in a folder that is there already; what the server stores is in `data` of it.
+    pub async fn start_in(dir: TempDir, settings: Settings<'_>) -> Self {
         // The server takes a port itself: one that was merely free a moment ago could be another test's by now.
         configure(dir.path(), -1, settings);
         let child = spawn(dir.path());
@@ -44,6 +60,17 @@ impl NatsServer {
     #[must_use]
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// The port on which it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Sends a signal, as `STOP` or `CONT`, to the server.
+    pub fn signal(&self, signal: &str) {
+        send_signal(self.pid(), signal);
     }
 
     /// The process of the server.
@@ -118,10 +145,11 @@ fn spawn(dir: &Path) -> Child {
 }
 
 /// Writes the configuration; -1 lets the server choose its port.
-fn configure(dir: &Path, port: i32, settings: &str) {
+fn configure(dir: &Path, port: i32, settings: Settings<'_>) {
+    let Settings { server, jetstream } = settings;
     let config = format!(
         "listen: \"127.0.0.1:{port}\"\nserver_name: test\nping_interval: \"5s\"\nping_max: 2\nports_file_dir: \"{}\"\n\
-         jetstream {{ store_dir: \"{}\", sync_interval: always }}\n{settings}",
+         jetstream {{ store_dir: \"{}\", sync_interval: always, {jetstream} }}\n{server}",
         dir.display(),
         dir.join("data").display()
     );

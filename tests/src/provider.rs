@@ -85,6 +85,14 @@ impl CountingProvider {
         self.seen.lock().expect("no panic in a handler").arrived_at.len()
     }
 
+    /// No session ever had two calls in flight, and all sessions together never more than `limit`.
+    pub fn limits_held(&self, limit: u32) {
+        for (name, most) in &self.seen().most {
+            let limit = if name.starts_with("session:") { 1 } else { limit };
+            assert!(*most <= limit, "{name}: {most} calls at a time, and {limit} is the limit");
+        }
+    }
+
     /// How many connections were closed early.
     #[must_use]
     pub fn closings(&self) -> usize {

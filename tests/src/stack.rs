@@ -1,5 +1,6 @@
 //! Laneway as its users run it: separate processes of the real binary around a real nats-server.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub struct Stack {
     dir: TempDir,
     env: Vec<(String, String)>,
     access: Access,
+    /// Where parts connect that do not connect to the server itself.
+    routes: BTreeMap<String, String>,
 }
 
 struct Part {
@@ -47,11 +50,20 @@ impl Stack {
 
     /// As [`Stack::bare`], with another way to the server.
     pub async fn bare_with(config: &str, access: Access) -> Self {
-        let nats = NatsServer::start_with(&access.server).await;
+        Self::around(NatsServer::start_with(&access.server).await, config, access).await
+    }
+
+    /// As [`Stack::bare_with`], with a server that runs already.
+    pub async fn around(nats: NatsServer, config: &str, access: Access) -> Self {
         let bus = Bus::connect(access.options(&nats.url())).await.expect("a connection");
         let dir = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(dir.path().join("laneway.toml"), config).expect("a configuration file");
-        Self { nats, bus, parts: Vec::new(), dir, env: Vec::new(), access }
+        Self { nats, bus, parts: Vec::new(), dir, env: Vec::new(), access, routes: BTreeMap::new() }
+    }
+
+    /// From its next start on, a part connects here instead of to the server.
+    pub fn route(&mut self, name: &str, url: String) {
+        self.routes.insert(name.to_owned(), url);
     }
 
     /// A variable for the parts that are started from here on.
@@ -79,8 +91,9 @@ impl Stack {
     pub fn start_part(&mut self, service: ServiceName, name: &str, args: &[&str]) {
         let config = self.dir.path().join("laneway.toml");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path(name)).expect("a log file");
+        let url = self.routes.get(name).cloned().unwrap_or_else(|| self.nats.url());
         let child = Command::new(binary())
-            .args(["serve", service.as_str(), "--nats", &self.nats.url(), "--config"])
+            .args(["serve", service.as_str(), "--nats", &url, "--config"])
             .arg(&config)
             .arg("--data")
             .arg(self.data_path(name))
@@ -132,11 +145,29 @@ impl Stack {
 
     /// Asks a part to end, and waits for it; its exit code.
     pub async fn terminate(&mut self, name: &str) -> Option<i32> {
+        self.signal_part(name, "TERM");
+        self.end_of(name).await
+    }
+
+    /// Waits until a part has ended, at most 40 s; its exit code.
+    pub async fn end_of(&mut self, name: &str) -> Option<i32> {
         let index = self.parts.iter().position(|part| part.name == name).expect("a running part");
         let mut part = self.parts.remove(index);
-        send_signal(part.child.id(), "TERM");
         let ended = tokio::time::timeout(Duration::from_secs(40), part.child.wait()).await;
-        ended.expect("an end within 40 s of SIGTERM").expect("a status").code()
+        let Ok(status) = ended else { panic!("{name} does not end\n{}", self.logs()) };
+        status.expect("a status").code()
+    }
+
+    /// The names of the parts of a service that run.
+    #[must_use]
+    pub fn running(&self, service: ServiceName) -> Vec<String> {
+        self.parts.iter().filter(|part| part.service == service).map(|part| part.name.clone()).collect()
+    }
+
+    /// Fails when a part has ended by itself.
+    pub fn all_run(&mut self) {
+        let ended = self.ended();
+        assert!(ended.is_empty(), "ended by themselves: {ended:?}\n{}", self.logs());
     }
 
     /// Waits until a part has ended by itself; its exit code.
@@ -157,7 +188,7 @@ impl Stack {
     /// Sends a signal, as `STOP` or `CONT`, to a part.
     pub fn signal_part(&self, name: &str, signal: &str) {
         let part = self.parts.iter().find(|part| part.name == name).expect("a running part");
-        send_signal(part.child.id(), signal);
+        send_signal(part.child.id().expect("a running process"), signal);
     }
 
     /// Resident memory of each part and of nats-server in megabytes.
@@ -279,15 +310,19 @@ impl Stack {
 
     /// The whole thread as (role, content).
     pub async fn thread(&self, session_id: &str) -> Vec<(String, String)> {
+        let text = |message: &Value, key: &str| message[key].as_str().unwrap_or_default().to_owned();
+        let messages = self.messages(session_id).await;
+        messages.iter().map(|message| (text(message, "role"), text(message, "content"))).collect()
+    }
+
+    /// The whole thread, with the content of its messages.
+    pub async fn messages(&self, session_id: &str) -> Vec<Value> {
         let mut thread = Vec::new();
         let mut from = Some(1);
         while let Some(from_seq) = from {
             let body = json!({"session_id": session_id, "from_seq": from_seq, "with_content": true, "limit": 1000});
             let page = self.must(Endpoint::SessionsMessages, body).await;
-            for message in page["messages"].as_array().expect("messages") {
-                let text = |key: &str| message[key].as_str().unwrap_or_default().to_owned();
-                thread.push((text("role"), text("content")));
-            }
+            thread.extend(page["messages"].as_array().expect("messages").iter().cloned());
             from = page["next_seq"].as_u64();
         }
         thread
@@ -300,9 +335,9 @@ fn resident_mb(pid: u32) -> Option<f64> {
     line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kib| kib / 1024.0)
 }
 
-fn send_signal(pid: Option<u32>, signal: &str) {
-    let pid = pid.expect("a running process").to_string();
-    let status = std::process::Command::new("kill").args([&format!("-{signal}"), &pid]).status();
+/// Sends a signal, as `STOP` or `CONT`, to a process that a test started.
+pub(crate) fn send_signal(pid: u32, signal: &str) {
+    let status = std::process::Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status();
     assert!(status.expect("kill").success());
 }
 

@@ -5,21 +5,40 @@ use laneway_bus::Bus;
 use laneway_bus::async_nats::jetstream::consumer::pull::OrderedConfig;
 use laneway_contract::{Event, Stream};
 use laneway_flight_recorder::{EventHash, public_events};
-use laneway_journal::{Follower, Frame, Position};
+use laneway_journal::{Body, Committed, Follower, Frame, Position};
 
-/// The frames of the journal up to `last`.
-pub async fn frames(bus: &Bus, last: u64) -> Vec<Frame<Event>> {
+/// The frames of the journal behind `position`, up to number `last`.
+pub async fn committed(bus: &Bus, position: Position, last: u64) -> Vec<Committed<Event>> {
     let name = bus.prefix().stream(Stream::Journal);
-    let mut follower = Follower::<Event>::new(bus.client().clone(), &name, Position::default());
-    let mut frames: Vec<Frame<Event>> = Vec::new();
-    while (frames.len() as u64) < last {
-        let batch = follower.next_batch(1_000).await.expect("a journal without a fault");
-        frames.extend(batch.into_iter().map(|committed| committed.frame));
+    let mut follower = Follower::<Event>::new(bus.client().clone(), &name, position);
+    let mut frames: Vec<Committed<Event>> = Vec::new();
+    while position.number + (frames.len() as u64) < last {
+        frames.extend(follower.next_batch(1_000).await.expect("a journal without a fault"));
     }
-    frames.truncate(last as usize);
+    frames.truncate(last.saturating_sub(position.number) as usize);
     frames
 }
 
+/// The frames of the journal up to `last`.
+pub async fn frames(bus: &Bus, last: u64) -> Vec<Frame<Event>> {
+    committed(bus, Position::START, last).await.into_iter().map(|committed| committed.frame).collect()
+}
+
+/// Epochs never fall, and each begins with its `Started`: a leader that was deposed writes nothing.
+pub fn each_epoch_begins_once(frames: &[Frame<Event>]) {
+    let mut epoch = 0;
+    for frame in frames {
+        match &frame.body {
+            Body::Started { .. } => {
+                assert_eq!(frame.epoch, epoch + 1, "frame {}: a leader begins", frame.number);
+                epoch = frame.epoch;
+            }
+            Body::Stopped | Body::Turns(_) => {
+                assert_eq!(frame.epoch, epoch, "frame {} is not of the leader that began last", frame.number);
+            }
+        }
+    }
+}
 /// The public events so far, byte for byte.
 pub async fn flight(bus: &Bus) -> Vec<Vec<u8>> {
     let stream = bus.jetstream().get_stream(bus.prefix().stream(Stream::Flight)).await.expect("the stream");

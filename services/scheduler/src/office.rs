@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use laneway_bus::{Bus, Gate, Service};
-use laneway_contract::{Epoch, ServiceName};
+use laneway_contract::{Epoch, ServiceName, Subject};
 use laneway_runtime::Shutdown;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -64,6 +64,10 @@ async fn keep_open(
     let Some(service) = close.unless_requested(start(&context.bus, &context, epoch, gate)).await else { return };
     tracing::info!(epoch, "answers as the leader");
     let Context { bus, desk, instance, .. } = &context;
+    // Who was not answered by the leader before asks again at once. Whoever does not hear it asks again after a while.
+    if let Err(error) = bus.publish(&Subject::Leading, epoch.to_string().into()).await {
+        tracing::debug!(%error, "the word that a leader answers was not sent");
+    }
     let open = async { tokio::join!(advisories::listen(bus, desk, instance), intake::take(bus, desk)) };
     close.unless_requested(Box::pin(open)).await;
     let service = service.close().await;

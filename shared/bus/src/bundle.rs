@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::Bus;
-use crate::request::{REPLY_TIMEOUT, Reply};
+use crate::request::{REPLY_TIMEOUT, Reply, another};
 use crate::service::MAX_INSIDE_BYTES;
 
 /// Parts of one bundle.
@@ -101,7 +101,13 @@ impl Bus {
             let bus = self.clone();
             laneway_runtime::spawn("bundle", async move {
                 while let Some(parts) = bus.bundles().next(endpoint) {
-                    bus.send_bundle(endpoint, parts).await;
+                    let mut leaders = bus.leaders_of(endpoint);
+                    tokio::select! {
+                        biased;
+                        () = bus.send_bundle(endpoint, parts) => {}
+                        // Whom they were sent to is gone. Each is asked again by who waits for it.
+                        () = another(&mut leaders) => {}
+                    }
                 }
             });
         }

@@ -8,9 +8,11 @@ use std::time::Duration;
 use async_nats::jetstream;
 use async_nats::{Client, Event, HeaderMap, ServerAddr, Subscriber};
 use bytes::Bytes;
+use futures::StreamExt;
 use laneway_contract::{Epoch, Prefix, Subject};
 use laneway_runtime::config::Config;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::BusError;
 use crate::bundle::Bundles;
@@ -143,6 +145,20 @@ impl Told {
     }
 }
 
+/// Hears which leaders begin. Old words, which a slow server may bring late, change nothing.
+async fn listen(mut words: Subscriber, leading: watch::Sender<Epoch>) {
+    while let Some(word) = words.next().await {
+        let epoch = std::str::from_utf8(&word.payload).ok().and_then(|text| text.parse().ok());
+        leading.send_if_modified(|newest| match epoch {
+            Some(epoch) if epoch > *newest => {
+                *newest = epoch;
+                true
+            }
+            Some(_) | None => false,
+        });
+    }
+}
+
 fn log_event(event: &Event) {
     match event {
         Event::Connected => tracing::info!("connected to NATS"),
@@ -171,6 +187,18 @@ struct Inner {
     connections: watch::Receiver<u64>,
     dropped: watch::Receiver<u64>,
     bundles: Bundles,
+    leaders: watch::Receiver<Epoch>,
+    _listening: AbortOnDrop,
+}
+
+/// Ends with the last clone of a bus: the subscription would keep the connection open.
+#[derive(Debug)]
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Bus {
@@ -196,9 +224,23 @@ impl Bus {
             .backpressure_on_inflight(true)
             .build(client.clone());
         let ConnectOptions { prefix, replicas, .. } = options;
-        let highest_epoch = AtomicU64::new(0);
-        let bundles = Bundles::default();
-        let inner = Inner { client, jetstream, prefix, replicas, highest_epoch, connections, dropped, bundles };
+        let subject = prefix.subject(&Subject::Leading);
+        let words = client.subscribe(subject.clone()).await;
+        let words = words.map_err(|source| BusError::Subscribe { subject, source })?;
+        let (leading, leaders) = watch::channel(0);
+        let listening = AbortOnDrop(laneway_runtime::spawn("leaders", listen(words, leading)));
+        let inner = Inner {
+            client,
+            jetstream,
+            prefix,
+            replicas,
+            highest_epoch: AtomicU64::new(0),
+            connections,
+            dropped,
+            bundles: Bundles::default(),
+            leaders,
+            _listening: listening,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -242,6 +284,14 @@ impl Bus {
     #[must_use]
     pub fn dropped(&self) -> watch::Receiver<u64> {
         self.inner.dropped.clone()
+    }
+
+    /// Changes when a leader says that it begins to answer. What was asked before went to one that is gone. Only a hint: the
+    /// word may be lost.
+    pub(crate) fn leaders(&self) -> watch::Receiver<Epoch> {
+        let mut leaders = self.inner.leaders.clone();
+        leaders.mark_unchanged();
+        leaders
     }
 
     /// Takes note of a leader's epoch. False when a higher one was seen before, so that what came with this one is void.

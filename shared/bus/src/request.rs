@@ -7,9 +7,10 @@ use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE};
 use async_nats::{HeaderMap, Message};
 use backon::BackoffBuilder;
 use bytes::Bytes;
-use laneway_contract::{ApiError, Endpoint, ErrorBody, ErrorCode, Format, Subject};
+use laneway_contract::{ApiError, Endpoint, Epoch, ErrorBody, ErrorCode, Format, ServiceName, Subject};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::Bus;
@@ -21,11 +22,18 @@ use crate::service::max_bytes;
 pub(crate) const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 /// A change of leader is over in this time.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The first pause before a request is sent again. Chance adds up to as much again, to this and to each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// Each pause is so much longer than the one before. Near 1, so that a request comes soon after the service does, also where
+/// the word of a new leader is lost: one that stops in good order is replaced within 200 ms, as a client sees it.
+const PAUSE_GROWS: f32 = 1.3;
+/// The longest pause, without what chance adds. Nobody there is told at once, so this is all the load of a waiting client.
+const LONGEST_PAUSE: Duration = Duration::from_millis(150);
 
 /// How long a request is tried, and what it carries.
 #[derive(Clone, Debug)]
 pub struct RequestOptions {
-    /// The request is sent again only within this time from the first sending.
+    /// The request is sent again only within this time from the first sending; later only when another leader begins.
     pub patience: Duration,
     /// One sending is given up after this time.
     pub reply_timeout: Duration,
@@ -69,9 +77,21 @@ impl Reply {
     }
 }
 
+/// Waits until another leader says that it answers; for ever where no leader is asked.
+pub(crate) async fn another(leaders: &mut Option<watch::Receiver<Epoch>>) {
+    let heard = match leaders {
+        Some(leaders) => leaders.changed().await.is_ok(),
+        None => false,
+    };
+    if !heard {
+        std::future::pending().await
+    }
+}
+
 impl Bus {
     /// Asks an endpoint, in MessagePack. Nobody there, no reply in 2 s, `unavailable` and the reply of a deposed leader are
-    /// tried again with the same bytes for 10 s; then the answer is `unavailable`.
+    /// tried again with the same bytes for 10 s; then the answer is `unavailable`. What was asked of a leader is asked again
+    /// at once when another begins.
     pub async fn request<Q: Serialize, R: DeserializeOwned>(
         &self,
         endpoint: Endpoint,
@@ -105,17 +125,20 @@ impl Bus {
         }
         let mut pauses = backon::ExponentialBuilder::default()
             .with_jitter()
-            .with_min_delay(Duration::from_millis(20))
-            .with_max_delay(Duration::from_millis(500))
+            .with_min_delay(FIRST_PAUSE)
+            .with_factor(PAUSE_GROWS)
+            .with_max_delay(LONGEST_PAUSE)
             .without_max_times()
             .build();
         let last_sending = Instant::now() + options.patience;
+        // Listened to before the first sending, so that no word is missed.
+        let mut leaders = self.leaders_of(endpoint);
         loop {
-            let RequestOptions { traceparent, reply_timeout, .. } = options;
-            let reply = if traceparent.is_none() && is_bundled(endpoint) {
-                self.bundled(endpoint, body.clone(), *reply_timeout).await
-            } else {
-                self.exchange(endpoint, body.clone(), traceparent.as_deref(), None, *reply_timeout).await
+            let reply = tokio::select! {
+                biased;
+                reply = self.send(endpoint, body.clone(), options) => reply,
+                // Whom it was sent to is gone, and will not answer.
+                () = another(&mut leaders) => continue,
             };
             let why = match reply {
                 // The reply is at fault and not the request, whatever the code.
@@ -132,7 +155,22 @@ impl Bus {
                 return Err(why);
             }
             tracing::debug!(%endpoint, %why, "sending again");
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = another(&mut leaders) => {}
+            }
+        }
+    }
+
+    /// The words of new leaders, where a leader is asked.
+    pub(crate) fn leaders_of(&self, endpoint: Endpoint) -> Option<watch::Receiver<Epoch>> {
+        (endpoint.service() == ServiceName::Scheduler).then(|| self.leaders())
+    }
+
+    async fn send(&self, endpoint: Endpoint, body: Bytes, options: &RequestOptions) -> Reply {
+        match &options.traceparent {
+            None if is_bundled(endpoint) => self.bundled(endpoint, body, options.reply_timeout).await,
+            traceparent => self.exchange(endpoint, body, traceparent.as_deref(), None, options.reply_timeout).await,
         }
     }
 

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{BOUND, Server, within};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use laneway_bus::async_nats::{HeaderMap, Message, Subscriber};
 use laneway_bus::{Bus, Incoming, LEADER_EPOCH, Refusal, RequestOptions, Route, Service};
-use laneway_contract::{ApiError, Endpoint, ErrorBody, ErrorCode, Format, MAX_BODY_BYTES, ServiceName};
+use laneway_contract::{ApiError, Endpoint, ErrorBody, ErrorCode, Format, MAX_BODY_BYTES, ServiceName, Subject};
 
 type Body = serde_json::Value;
 
@@ -81,6 +81,28 @@ async fn silence_and_unavailable_are_asked_again_with_the_same_bytes() {
     };
     let (answer, ()) = tokio::join!(ask(&bus), within(answering));
     assert_eq!(answer.unwrap(), "yes");
+}
+
+#[tokio::test]
+async fn what_was_asked_of_a_leader_is_asked_again_at_once_when_another_begins() {
+    let server = Server::start();
+    let bus = server.bus().await;
+    let mut requests = responder(&bus).await;
+    let answering = async {
+        let silent = requests.next().await.unwrap();
+        bus.publish(&Subject::Leading, "7".into()).await.unwrap();
+        let again = requests.next().await.unwrap();
+        // An old word brings nothing: this is the answer, and no third request comes before it.
+        bus.publish(&Subject::Leading, "6".into()).await.unwrap();
+        reply(&bus, &again, Some(7), Ok("seven")).await;
+        assert_eq!(silent.payload, again.payload);
+    };
+    // Nothing but the word makes the client ask again in this time.
+    let nothing = serde_json::json!({});
+    let asking = bus.request_within(Endpoint::Status, &nothing, 2 * BOUND, 2 * BOUND);
+    let (answer, ()): (Result<String, ApiError>, ()) = within(async { tokio::join!(asking, answering) }).await;
+    assert_eq!(answer.unwrap(), "seven");
+    assert_eq!(requests.next().now_or_never().map(|request| request.is_some()), None);
 }
 
 #[tokio::test]

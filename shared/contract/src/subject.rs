@@ -35,6 +35,7 @@ impl Prefix {
             Subject::Endpoint(endpoint) => format!("{prefix}.{endpoint}"),
             Subject::Journal => format!("{prefix}.journal"),
             Subject::Snapshot { object, chunk } => format!("{prefix}.snapshots.{object}.{chunk}"),
+            Subject::Leading => format!("{prefix}.leading"),
             Subject::Intake => format!("{prefix}.intake.runs"),
             Subject::Rejects => format!("{prefix}.rejects.runs"),
             Subject::Tokens(run) => format!("{prefix}.tokens.{run}"),
@@ -58,6 +59,7 @@ impl Prefix {
         }
         match rest.split_once('.') {
             None if rest == "journal" => Ok(Subject::Journal),
+            None if rest == "leading" => Ok(Subject::Leading),
             Some(("intake", "runs")) => Ok(Subject::Intake),
             Some(("rejects", "runs")) => Ok(Subject::Rejects),
             Some(("snapshots", rest)) => {
@@ -133,6 +135,8 @@ pub enum Subject {
         /// Which part, from 0.
         chunk: u32,
     },
+    /// The word of a new leader that it answers: its epoch, as text. Lost when nobody listens.
+    Leading,
     /// Submits that wait in a stream.
     Intake,
     /// Submits from the intake that were refused.

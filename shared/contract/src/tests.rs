@@ -12,6 +12,7 @@ fn every_subject_reads_back() {
     let mut subjects = vec![
         Subject::Journal,
         Subject::Snapshot { object: SnapshotName { number: 4_711, nonce: 0x0f1e }, chunk: 12 },
+        Subject::Leading,
         Subject::Intake,
         Subject::Rejects,
         Subject::Tokens(run),

@@ -1,6 +1,7 @@
 //! The stream on the server: one message stored, read or asked for at a time, each with a time limit of our own.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_nats::header::NATS_EXPECTED_LAST_SEQUENCE;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, push};
@@ -26,19 +27,37 @@ const INACTIVE_THRESHOLD: Duration = Duration::from_secs(10);
 /// The error by which the server refuses a message whose expected last sequence is not the stream's.
 const WRONG_LAST_SEQUENCE: u64 = 10_071;
 
+/// A frame that is not taken is tried again every few milliseconds; that it is not is said at once, and then this often.
+const SAY_EVERY: Duration = Duration::from_secs(5);
+
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     client: Client,
     context: Context,
     stream: String,
     subject: String,
+    refusals: Arc<Refusals>,
+}
+
+/// When it was last said that a frame is not taken.
+#[derive(Debug, Default)]
+struct Refusals(Mutex<Option<Instant>>);
+
+impl Refusals {
+    fn say(&self, reason: &str) {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
+            *said = Some(Instant::now());
+            tracing::warn!(reason, "the server does not take a frame: nothing is acknowledged until it does");
+        }
+    }
 }
 
 impl Store {
     pub(crate) fn new(client: Client, stream: &str, subject: &str) -> Self {
         let mut context = jetstream::new(client.clone());
         context.set_timeout(REQUEST_TIMEOUT);
-        Self { client, context, stream: stream.to_owned(), subject: subject.to_owned() }
+        Self { client, context, stream: stream.to_owned(), subject: subject.to_owned(), refusals: Arc::default() }
     }
 
     /// Publishes a message that is to be stored only behind `expected_last`.
@@ -47,9 +66,16 @@ impl Store {
         headers.insert(NATS_EXPECTED_LAST_SEQUENCE, expected_last.to_string());
         let request = Request::new().headers(headers).payload(bytes).timeout(Some(REQUEST_TIMEOUT));
         match self.client.send_request(self.subject, request).await {
-            Ok(reply) => read_ack(&reply.payload),
+            Ok(reply) => {
+                let outcome = read_ack(&reply.payload);
+                if outcome == PublishOutcome::Failed {
+                    self.refusals.say(&String::from_utf8_lossy(&reply.payload));
+                }
+                outcome
+            }
+            // A server whose disk is full says so in its own log, and nothing here.
             Err(error) => {
-                tracing::debug!(%error, "no answer to a frame");
+                self.refusals.say(&error.to_string());
                 PublishOutcome::Failed
             }
         }
@@ -176,10 +202,6 @@ fn read_ack(payload: &[u8]) -> PublishOutcome {
         Ok(AckReply { error: Some(error), .. }) if error.err_code == WRONG_LAST_SEQUENCE => {
             let last = error.description.rsplit(' ').next().and_then(|number| number.parse().ok());
             last.map_or(PublishOutcome::Failed, |last| PublishOutcome::WrongLast { last })
-        }
-        Ok(AckReply { error: Some(error), .. }) => {
-            tracing::warn!(code = error.err_code, error.description, "the server does not take a frame");
-            PublishOutcome::Failed
         }
         Ok(_) | Err(_) => PublishOutcome::Failed,
     }

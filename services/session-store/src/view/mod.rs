@@ -45,6 +45,14 @@ pub enum ViewError {
     /// There is no view in the folder.
     #[error("no_view: {} holds no view of a session store", .0.display())]
     NoView(PathBuf),
+    /// What is on disk is not what was written, as after a power loss that kept later writes and lost earlier ones.
+    #[error("damaged: {} cannot be opened: {source}: remove it, and it is rebuilt from the journal", .path.display())]
+    Damaged {
+        /// Where it is.
+        path: PathBuf,
+        /// What the database found.
+        source: fjall::Error,
+    },
     /// It was written by a version with another layout.
     #[error("other_layout: {} has layout {found}, this program has {LAYOUT}: remove it, and it is rebuilt from the journal", .path.display())]
     OtherLayout {
@@ -149,9 +157,8 @@ impl View {
     }
 
     fn database(path: &Path) -> Result<(Database, Spaces), ViewError> {
-        let database = Database::builder(path).cache_size(CACHE_BYTES).open().map_err(|error| {
-            if matches!(error, fjall::Error::Locked) { ViewError::InUse(path.to_owned()) } else { error.into() }
-        })?;
+        let opened = Database::builder(path).cache_size(CACHE_BYTES).open();
+        let database = opened.map_err(|error| cannot_open(path, error))?;
         let spaces = Spaces::open(&database)?;
         Ok((database, spaces))
     }
@@ -223,6 +230,17 @@ impl Reading {
     pub(crate) fn evictions(&self) -> Result<u64, ViewError> {
         let value = self.value(Space::Meta, keys::EVICTIONS)?;
         value.map_or(Ok(0), |value| decode(Space::Meta, &value))
+    }
+}
+
+fn cannot_open(path: &Path, error: fjall::Error) -> ViewError {
+    let path = path.to_owned();
+    if matches!(error, fjall::Error::Locked) {
+        ViewError::InUse(path)
+    } else if matches!(error, fjall::Error::Io(_)) {
+        error.into()
+    } else {
+        ViewError::Damaged { path, source: error }
     }
 }
 
