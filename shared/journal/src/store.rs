@@ -118,7 +118,9 @@ impl Store {
     pub(crate) async fn hole(&self) -> Option<(u64, u64)> {
         let request = serde_json::json!({"deleted_details": true});
         let reply: Result<InfoReply, _> = self.context.request(format!("STREAM.INFO.{}", self.stream), &request).await;
-        let deleted = reply.ok()?.state?.deleted;
+        let mut deleted = reply.ok()?.state?.deleted;
+        // Of a stream that has never held anything, the server says that message 0 is gone.
+        deleted.retain(|number| *number > 0);
         let first = *deleted.first()?;
         let last = deleted.iter().zip(first..).take_while(|(number, expected)| *number == expected).last();
         Some((first, last.map_or(first, |(number, _)| *number)))
