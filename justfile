@@ -40,9 +40,17 @@ long TIMES="10": build
 test-compose: images
     cargo test --profile ci --workspace --tests -- --ignored compose
 
-# Simulates the scheduler's decisions without end, until a rule is broken; `just simulate --seed N` plays one seed.
+# Simulates the engine and the whole scheduler in turns, without end, until a rule is broken; `just simulate --seed N` plays one seed.
 simulate *ARGS:
-    LANEWAY_SEED={{ trim_start_match(replace(ARGS, "--seed", ""), " ") }} cargo test --profile ci --workspace --lib -- --ignored --nocapture simulation::endless
+    #!/bin/sh
+    set -eu
+    LANEWAY_SEED="{{ trim_start_match(replace(ARGS, "--seed", ""), " ") }}" LANEWAY_ROUND=0
+    export LANEWAY_SEED LANEWAY_ROUND
+    while :; do
+        cargo test --profile ci --workspace --lib -- --ignored --nocapture simulation::endless
+        [ -z "$LANEWAY_SEED" ] || exit 0
+        LANEWAY_ROUND=$((LANEWAY_ROUND + 1))
+    done
 
 # How far anybody gets from a fair share: the figures of docs/scheduling.md.
 fairness:

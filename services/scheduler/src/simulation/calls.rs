@@ -33,7 +33,7 @@ impl Calls {
 
 impl World {
     /// SCHED-1, SCHED-4: a call belongs to an attempt that executes, of the newest epoch, of a run that has not ended. SESS-3, in
-    /// truth: no other worker calls for the session, unless it is frozen, when it can know nothing.
+    /// truth: no other worker calls for the session, unless it is frozen, when it can know nothing, or heeds nothing.
     pub(super) fn call_begins(&mut self, worker: usize, attempt: u64, run: RunId, session: SessionId, epoch: Epoch) {
         self.seen.calls += 1;
         self.facts.executes(run, epoch, &self.workers[worker].id);
@@ -44,7 +44,11 @@ impl World {
             .filter(|((other, key), call)| call.session == session && (*other, *key) != (worker, attempt));
         for ((other, _), call) in others {
             let frozen = matches!(self.workers[*other].life, Life::Frozen(_));
-            assert!(frozen, "SESS-3: workers {worker} and {other} call for {session} ({run} and {})", call.run);
+            assert!(
+                frozen || self.workers[*other].heedless,
+                "SESS-3: workers {worker} and {other} call for {session} ({run} and {})",
+                call.run
+            );
         }
         self.calls.0.insert((worker, attempt), Call { run, session });
     }

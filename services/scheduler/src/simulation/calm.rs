@@ -7,6 +7,7 @@ use laneway_contract::*;
 use super::api::Request;
 use super::facts::{Place, RunFact};
 use super::ops::{changed, decided};
+use super::process::Life;
 use super::seen::Seen;
 use super::world::{Actor, What, World};
 use crate::edge::Change;
@@ -41,19 +42,24 @@ impl World {
         self.look_at_slots();
     }
 
-    /// SCHED-8: what could start has started, a moment later at the latest.
+    /// SCHED-8: what could start has started, a moment later at the latest, once somebody leads.
     fn look_at_slots(&mut self) {
-        let startable = if self.facts.cool_downs.values().any(|cool_down| cool_down.allowed.is_some()) {
-            Vec::new()
-        } else {
-            self.startable()
-        };
+        let led = self.processes.iter().any(|process| process.is_running() && process.is_open());
+        let cooling = self.facts.cool_downs.values().any(|cool_down| cool_down.allowed.is_some());
+        let startable = if led && !cooling { self.startable() } else { Vec::new() };
         let before = std::mem::take(&mut self.idle);
         for run in startable {
             let looks = before.get(&run).copied().unwrap_or(0) + 1;
-            assert!(looks <= IDLE_LOOKS, "SCHED-8: {run} could start and does not: {:?}", self.facts.runs[&run]);
+            assert!(looks <= IDLE_LOOKS, "SCHED-8: {run} could start and does not: {}", self.as_the_leader_sees(run));
             self.idle.insert(run, looks);
         }
+    }
+
+    fn as_the_leader_sees(&self, run: RunId) -> String {
+        let run = &self.facts.runs[&run];
+        let leader = self.processes.iter().find(|process| process.is_open());
+        let session = leader.and_then(|leader| leader.core.state().session(run.session));
+        format!("{run:?} in {session:?}")
     }
 
     /// Runs of sessions in which nothing holds any run back.
@@ -100,7 +106,7 @@ impl World {
             let taken = self.facts.holding().filter(|run| of_pool(run) || its(run)).count();
             let wildcard = format!("{}/*", model.provider());
             let serves = worker.models.iter().any(|served| *served == wildcard || served == model.as_str());
-            serves && taken < worker.slots as usize
+            matches!(worker.life, Life::Running) && serves && taken < worker.slots as usize
         })
     }
 

@@ -72,16 +72,19 @@ impl World {
         }
     }
 
-    fn freezes(&mut self, actor: Actor) {
+    pub(super) fn freezes(&mut self, actor: Actor) {
         match actor {
             Actor::Process(index) => self.processes[index].life = Life::Frozen(Vec::new()),
             Actor::Worker(index) => self.workers[index].life = Life::Frozen(Vec::new()),
             Actor::Client | Actor::Server => return,
         }
-        // Long enough, at times, for a lease of an attempt to end.
-        let longest = if matches!(actor, Actor::Worker(_)) { 45_000 } else { 12_000 };
+        // Long enough, at times, for a lease of an attempt to end and another to begin.
+        let (longest, end) = match actor {
+            Actor::Worker(_) => (60_000, u64::MAX),
+            _ => (12_000, self.weather.calm_at),
+        };
         let frozen = self.rng.range(100, longest);
-        self.at((self.now + frozen).min(self.weather.calm_at), actor, What::Thaw);
+        self.at((self.now + frozen).min(end), actor, What::Thaw);
     }
 
     /// An actor dies, and starts again after a while.
@@ -109,10 +112,11 @@ impl World {
     }
 
     fn calm_down(&mut self, actor: Actor) {
+        // A worker stays frozen as long as it does: what it says when it comes back may be late.
         if let Actor::Process(index) = actor {
             self.processes[index].clocks.wall_offset_ms = self.rng.signed(2_000);
+            self.thaw(actor);
         }
-        self.thaw(actor);
     }
 
     /// A frozen actor goes on. What came meanwhile reaches it in any order: timers may be seen before sockets.

@@ -18,6 +18,8 @@ pub(super) struct Weather {
     pub(super) clock_steps: bool,
     pub(super) worker_kills: bool,
     pub(super) worker_pauses: bool,
+    /// Some runs kill their workers.
+    pub(super) poison: bool,
     /// Deaths and pauses between two steps of a process, in a hundred thousand.
     pub(super) trips: u64,
     /// When nothing goes wrong any more, in true milliseconds.
@@ -31,6 +33,7 @@ impl Weather {
         let (outages, kills, pauses, stops) = (chance(300), chance(500), chance(500), chance(300));
         let (breaks, clock_steps) = (chance(200), chance(300));
         let (worker_kills, worker_pauses) = (chance(500), chance(500));
+        let poison = chance(80);
         let trips = if chance(500) { 60 } else { 0 };
         let network = if bad_network { rng.range(5, 80) } else { 0 };
         Self {
@@ -46,6 +49,7 @@ impl Weather {
             clock_steps,
             worker_kills,
             worker_pauses,
+            poison,
             trips,
             calm_at: rng.range(15_000, 75_000),
         }

@@ -15,6 +15,8 @@ pub(super) struct Worker {
     pub(super) pool: PoolId,
     pub(super) models: Vec<String>,
     pub(super) slots: u32,
+    /// It goes on whatever it is told: only its lease ends what it does.
+    pub(super) heedless: bool,
     pub(super) life: Life,
     pub(super) lives: u64,
     pub(super) clocks: Clocks,
@@ -35,6 +37,7 @@ impl Worker {
             pool: PoolId::parse(if own_pool { "p2" } else { "p1" }).unwrap(),
             models: models.iter().map(|model| (*model).to_owned()).collect(),
             slots: rng.range(1, 4) as u32,
+            heedless: rng.per_mille(80),
             life: Life::Running,
             lives: 0,
             clocks: Clocks::new(rng),
@@ -76,7 +79,7 @@ impl World {
                 let (key, claim_id) = (self.next_ticket(), self.rng.next());
                 self.workers[index].attempts.push(Attempt::new(key, delivery, dispatch, claim_id));
             }
-            What::Control(ControlMessage { run_id, epoch, stop }) => {
+            What::Control(ControlMessage { run_id, epoch, stop }) if !worker.heedless => {
                 let meant = |attempt: &Attempt| {
                     attempt.dispatch.run_id == run_id && attempt.held.as_ref().is_some_and(|held| held.epoch == epoch)
                 };
@@ -95,6 +98,7 @@ impl World {
                 }
             }
             What::Wake => worker.wake_at = None,
+            What::Killed => return self.falls(Actor::Worker(index)),
             _ => {}
         }
         self.worker_looks(index);
@@ -189,12 +193,16 @@ impl World {
     /// Calls the provider. The lease was looked at just now.
     fn call(&mut self, index: usize, place: usize, now: u64) {
         let calm = self.calm();
-        let until = now + duration(&mut self.rng, calm);
+        let takes = if self.workers[index].heedless && !calm { 50_000 } else { duration(&mut self.rng, calm) };
+        let until = now + takes;
         let attempt = &mut self.workers[index].attempts[place];
         let Some(held) = &mut attempt.held else { return };
         held.doing = Doing::Calling { until };
         let (key, run, session, epoch) = (attempt.key, attempt.dispatch.run_id, held.session, held.epoch);
         self.call_begins(index, key, run, session, epoch);
+        if self.weather.poison && run.uuid().as_u128() % 16 == 0 {
+            self.at(self.now + 1, Actor::Worker(index), What::Killed);
+        }
     }
 
     fn open(&mut self, index: usize, place: usize, messages: Vec<ProducedMessage>, outcome: Option<Outcome>) {
@@ -227,13 +235,17 @@ impl World {
             held.doing = Doing::Done;
         }
         self.open(index, place, messages, Some(outcome(result)));
+        if !self.calm() && self.weather.worker_pauses && self.rng.per_mille(20) {
+            // With an answer that nobody has heard.
+            self.freezes(Actor::Worker(index));
+        }
     }
 
     /// Sends the report that is open, unless it is under way.
     fn deliver(&mut self, index: usize, place: usize, now: u64) {
         let attempt = &mut self.workers[index].attempts[place];
         let Some(report) = attempt.held.as_ref().and_then(|held| held.open.clone()) else { return };
-        if attempt.asked.is_none() {
+        if attempt.asked.is_none() && matches!(self.workers[index].life, Life::Running) {
             let ticket = self.ask(Actor::Worker(index), Request::Report(report));
             self.workers[index].attempts[place].asked = Some((ticket, Asked::Report, now));
         }
@@ -277,7 +289,8 @@ impl World {
         match outcome {
             Ok(Reply::Claimed(claim)) => {
                 let calm = self.calm();
-                let plan = Plan::draw(&mut self.rng, calm);
+                let heedless = self.workers[index].heedless;
+                let plan = Plan::draw(&mut self.rng, calm || heedless);
                 let now = self.workers[index].clock(self.now);
                 let attempt = &mut self.workers[index].attempts[place];
                 let held = Held::new(&claim, attempt.claim_sent_at.unwrap_or(now), plan);
@@ -297,7 +310,7 @@ impl World {
 
     fn renewed(&mut self, index: usize, place: usize, sent_at: u64, outcome: Answer) {
         match outcome {
-            Ok(Reply::Renewed(RenewReply { stop: None })) => {
+            Ok(Reply::Renewed(RenewReply { stop })) if stop.is_none() || self.workers[index].heedless => {
                 if let Some(held) = &mut self.workers[index].attempts[place].held {
                     held.bound = held.bound.max(sent_at + WORKER_BOUND_MS);
                 }

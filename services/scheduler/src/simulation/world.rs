@@ -18,7 +18,7 @@ use super::weather::Weather;
 use super::worker::Worker;
 
 /// How long a simulation goes on after the calm has come, at most.
-const CALM_MS: u64 = 240_000;
+const CALM_MS: u64 = 500_000;
 /// A request to the server is given up after this time.
 pub(super) const REQUEST_TIMEOUT_MS: u64 = 1_000;
 /// A request to the leader that nobody answers is given up after this time.
@@ -106,6 +106,8 @@ pub(super) enum What {
     },
     Control(ControlMessage),
     Announce,
+    /// A run kills its worker.
+    Killed,
     // What befalls them.
     Chaos,
     Thaw,

@@ -20,6 +20,8 @@ use memory::Tight;
 
 /// Seeds of one run of the tests.
 const SEEDS: u64 = 10_000;
+/// Seeds of one round of the endless simulation.
+const ROUND: u64 = 50_000;
 /// Commands of one seed.
 const STEPS: usize = 120;
 
@@ -58,23 +60,23 @@ fn every_rule_holds_with_little_memory_and_stores_that_lag() {
     assert!(loaded > 0 && refused > 0, "{loaded} loads, {refused} reads that came too late");
 }
 
-/// `just simulate`: goes on until a rule is broken; the panic names the seed, which `LANEWAY_SEED` plays again.
+/// `just simulate`: plays a round of seeds; a panic names the seed, which `LANEWAY_SEED` plays again.
 #[test]
 #[ignore = "endless: just simulate"]
 #[allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program of its own")]
 fn endless() {
-    if let Some(seed) = std::env::var("LANEWAY_SEED").ok().and_then(|seed| seed.parse().ok()) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    if let Some(seed) = number("LANEWAY_SEED") {
         simulate(seed, true);
         simulate_with(Simulation::forgetful(seed), true);
         return;
     }
-    for seed in SEEDS.. {
+    let first = SEEDS + number("LANEWAY_ROUND").unwrap_or(0) * ROUND;
+    for seed in first..first + ROUND {
         simulate(seed, true);
         simulate_with(Simulation::forgetful(seed), true);
-        if seed % 1_000 == 0 {
-            println!("{seed} seeds");
-        }
     }
+    println!("engine: seeds {first} to {}", first + ROUND - 1);
 }
 
 fn simulate(seed: u64, with_snapshots: bool) -> World {
