@@ -190,8 +190,6 @@ impl State {
             Event::ReportTaken { run_id, report_no, .. } => {
                 self.change_run(*run_id, |run| run.reports = report_no + 1);
             }
-            // What it comes to stands behind it.
-            Event::LateAnswerTaken { .. } => {}
             Event::LeaseExpired { run_id, .. } => {
                 self.lose(*run_id);
                 self.change_run(*run_id, |run| run.lost += 1);

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use laneway_contract::{
-    Event, EvictedSession, KeyAnswer, KeySaid, MemoryLimits, RunId, SessionId, SessionSaid, StoreSaid, Timestamp,
+    Event, EvictedSession, KeySaid, MemoryLimits, RunId, SessionId, SessionSaid, StoreSaid, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +74,7 @@ impl State {
                     Some(session) => {
                         session.lost_keys
                             && !session.keys.contains_key(&append.key)
-                            && self.key_said(append.session_id, said).is_none()
+                            && self.key_said(append.session_id, said) == KeySaid::NotAsked
                     }
                     None => self.lacks(append.session_id, said),
                 };
@@ -137,15 +137,10 @@ impl State {
         read_at >= self.forgotten.evictions
     }
 
-    /// What was said of the one key that a command brings.
-    pub(crate) fn key_said(&self, id: SessionId, said: &[StoreSaid]) -> Option<Option<KeyAnswer>> {
+    /// What was said of the one key that a command brings, in time.
+    pub(crate) fn key_said(&self, id: SessionId, said: &[StoreSaid]) -> KeySaid {
         let said = said.iter().filter(|said| said.session_id == id && self.is_good(said.read_at));
-        said.filter_map(|said| match said.key {
-            KeySaid::NotAsked => None,
-            KeySaid::Absent => Some(None),
-            KeySaid::Taken(answer) => Some(Some(answer)),
-        })
-        .next()
+        said.map(|said| said.key).find(|key| *key != KeySaid::NotAsked).unwrap_or(KeySaid::NotAsked)
     }
 
     /// What is to be given up now, a step of it.

@@ -169,9 +169,41 @@ async fn without_a_store_what_was_given_up_waits_for_one() {
     stack.ready().await;
     let second = stack.must(Endpoint::SessionsAppend, append(session, "second", "two")).await;
     assert_eq!((&second["first_seq"], &second["repeated"]), (&json!(2), &json!(false)));
-    let taken = stack.must(Endpoint::RunsSubmit, submit.clone()).await;
-    assert_eq!(taken["repeated"], false);
+    // What was sent before may have waited for the store until now: then this is its repeat.
+    stack.must(Endpoint::RunsSubmit, submit.clone()).await;
     stack.wait_run(submit["run_id"].as_str().unwrap()).await;
+    let asked = stack.thread(session).await.into_iter().filter(|(_, text)| text == "three");
+    assert_eq!(asked.filter(|(role, _)| role == "USER").count(), 1);
     assert_eq!(stack.wait_run(&run_id).await["run"]["state"], "completed");
     assert_eq!(stack.thread(&sessions[1]).await[1], ("USER".to_owned(), "later".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ended_run_that_is_forgotten_is_still_found_in_a_store() {
+    let stack = Stack::start("[scheduler]\nended_runs_in_memory = 2\n").await;
+    let mut runs = Vec::new();
+    for n in 0..5 {
+        let run = json!({"model_id": "echo/default", "input": format!("input {n}"), "wait": true});
+        runs.push(stack.must(Endpoint::RunsSubmit, run).await["run"]["run_id"].clone());
+    }
+    let mut status = Value::Null;
+    for _ in 0..100 {
+        status = stack.must(Endpoint::Status, json!({})).await;
+        if status["ended_runs"].as_u64().unwrap() <= 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!((&status["ended_runs"], status["forgotten_until"].is_string()), (&json!(2), true), "{status}");
+    let first = &runs[0];
+    assert_eq!(stack.must(Endpoint::RunsGet, json!({"run_id": first})).await["run"]["state"], "completed");
+    assert_eq!(stack.must(Endpoint::RunsWait, json!({"run_id": first})).await["output"], "input 0");
+    let cancelled = stack.must(Endpoint::RunsCancel, json!({"run_id": first, "actor": actor()})).await;
+    assert_eq!(cancelled["runs"][0]["receipt"]["too_late"], true, "{cancelled}");
+    let explained = stack.ask(Endpoint::RunsExplain, json!({"run_id": first})).await.unwrap_err();
+    assert_eq!((explained.code, &explained.details["state"]), (ErrorCode::RunTerminal, &json!("completed")));
+    let nowhere = json!({"run_id": uuid::Uuid::now_v7()});
+    assert_eq!(stack.ask(Endpoint::RunsExplain, nowhere.clone()).await.unwrap_err().code, ErrorCode::NotFound);
+    let nowhere = json!({"run_id": nowhere["run_id"], "actor": actor()});
+    assert_eq!(stack.ask(Endpoint::RunsCancel, nowhere).await.unwrap_err().code, ErrorCode::NotFound);
 }

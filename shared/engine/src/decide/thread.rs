@@ -1,8 +1,8 @@
 //! Sessions and their threads: create, append.
 
 use laneway_contract::{
-    ApiError, Artifact, ErrorCode, Event, MessageDraft, MessageRecord, MessageRole, RunId, SessionCreation, SessionId,
-    StoreSaid, Timestamp,
+    ApiError, Artifact, ErrorCode, Event, KeySaid, MessageDraft, MessageRecord, MessageRole, RunId, SessionCreation,
+    SessionId, StoreSaid, Timestamp,
 };
 use serde_json::json;
 
@@ -58,7 +58,10 @@ impl State {
     pub(super) fn append(&self, command: &Append, said: &[StoreSaid], now: Timestamp) -> Result<Vec<Event>, ApiError> {
         let session = self.known(command.session_id)?;
         let held = session.keys.get(&command.key).map(|taken| taken.fingerprint);
-        let lost = || self.key_said(command.session_id, said).flatten().map(|taken| taken.fingerprint);
+        let lost = || match self.key_said(command.session_id, said) {
+            KeySaid::Taken(taken) => Some(taken.fingerprint),
+            KeySaid::Absent | KeySaid::NotAsked => None,
+        };
         if let Some(fingerprint) = held.or_else(lost) {
             if fingerprint == command.fingerprint {
                 return Ok(Vec::new());

@@ -160,11 +160,11 @@ impl Simulation {
             state.full_digest(),
             "seed {seed}: a state that was read back has another digest"
         );
-        let seen = |state: &State| {
+        let shown = |state: &State| {
             let live: Vec<SessionId> = state.live_sessions(None).map(|session| session.creation.session_id).collect();
             (state.next_deadline(hints, *now), state.slots().by_name(), state.queued().values().sum::<u64>(), live)
         };
-        assert_eq!(seen(&read), seen(state), "seed {seed}: indexes of a state that was read back");
+        assert_eq!(shown(&read), shown(state), "seed {seed}: indexes of a state that was read back");
         self.world.state = read;
     }
 

@@ -56,7 +56,7 @@ fn golden_bytes_of_format_1() {
     assert_eq!(bytes[0], SNAPSHOT_FORMAT as u8);
     assert_eq!(
         (bytes.len(), blake3::hash(&bytes).to_hex().as_str()),
-        (1_230, "05d5d05e2d1848bcbc7b9a5a6a5d23aa0a3fa4f6b29e71acd1c7e453c1c40681")
+        (1_260, "a2f38cb5c3c1dfd960aee290138a8a0c10ab265827c8a6a0bd05ec1f250c4e44")
     );
 }
 

@@ -14,13 +14,11 @@ pub(in crate::endpoints) async fn explain(
 ) -> Result<ExplainReply, Refusal> {
     let run_id = incoming.body.run_id;
     let Answered { body: explanation, journal_seq } = context.desk.look(move |scene| explained(scene, run_id)).await?;
-    match explanation {
-        Some(explanation) => Ok(ExplainReply { run_id, explanation, journal_seq }),
-        None => {
-            let (run, _) = replica::ended_run(&context.bus, run_id, false, journal_seq).await?;
-            Err(ended(run_id, run.status.state).into())
-        }
+    if let Some(explanation) = explanation {
+        return Ok(ExplainReply { run_id, explanation, journal_seq });
     }
+    let (run, _) = replica::ended_run(&context.bus, run_id, false, journal_seq).await?;
+    Err(ended(run_id, run.status.state).into())
 }
 
 /// None: it may be one that has ended and is forgotten.
