@@ -7,7 +7,7 @@ use laneway_contract::*;
 use super::api::Request;
 use super::facts::{Place, RunFact};
 use super::ops::{changed, decided};
-use super::process::Life;
+use super::process::{Life, Process};
 use super::seen::Seen;
 use super::world::{Actor, What, World};
 use crate::edge::Change;
@@ -42,9 +42,13 @@ impl World {
         self.look_at_slots();
     }
 
-    /// SCHED-8: what could start has started, a moment later at the latest, once somebody leads.
+    /// SCHED-8: what could start has started, a moment later at the latest, once somebody leads and may act.
     fn look_at_slots(&mut self) {
-        let led = self.processes.iter().any(|process| process.is_running() && process.is_open());
+        let acts = |process: &Process| {
+            let until = process.core.journal.node.answers_until();
+            process.is_open() && until.is_some_and(|until| process.clocks.read(self.now).boot < until)
+        };
+        let led = self.processes.iter().any(acts);
         let cooling = self.facts.cool_downs.values().any(|cool_down| cool_down.allowed.is_some());
         let startable = if led && !cooling { self.startable() } else { Vec::new() };
         let before = std::mem::take(&mut self.idle);
@@ -124,7 +128,7 @@ impl World {
     pub(super) fn restless(&self) -> String {
         let runs: Vec<_> = self.facts.runs.iter().map(|(id, run)| (id, run.place, &run.fields.model_id)).collect();
         let ops: Vec<_> = self.client.ops.values().filter(|op| !op.is_done()).map(|op| &op.request).collect();
-        let leads: Vec<bool> = self.processes.iter().map(super::process::Process::is_open).collect();
+        let leads: Vec<bool> = self.processes.iter().map(Process::is_open).collect();
         format!("runs {runs:?}, requests {ops:?}, who leads {leads:?}")
     }
 

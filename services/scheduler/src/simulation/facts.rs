@@ -156,17 +156,6 @@ impl Facts {
         (self.reader.last(), self.digests.last().copied().unwrap_or_default())
     }
 
-    /// Whatever nobody has claimed is sent again by a new leader: the stream may be a new one, or its sender may have died.
-    pub(super) fn dispatches_are_sent_again(&self, state: &State, sent: &[Outgoing]) {
-        for run in state.dispatched() {
-            let Phase::Dispatched { pool, .. } = &run.phase else { continue };
-            let (run_id, session_id, dispatch_no) = (run.record.run_id, run.record.session_id, run.dispatch_no);
-            let message = DispatchMessage { run_id, session_id, dispatch_no };
-            let again = Outgoing::Dispatch(pool.clone(), message);
-            assert!(sent.contains(&again), "a new leader does not send dispatch {dispatch_no} of {run_id} again");
-        }
-    }
-
     /// SCHED-1: this attempt of the run executes, and no newer one.
     pub(super) fn executes(&self, run: RunId, epoch: Epoch, worker: &WorkerId) {
         let Some(fact) = self.runs.get(&run) else { panic!("SCHED-4: a call of {run}, which has ended") };
@@ -193,7 +182,9 @@ impl Facts {
                 assert!(new, "SESS-6: the key {key} was taken twice");
             }
             Event::LimitsChanged { changes, .. } => {
-                changes.iter().for_each(|change| self.limits.set(change.name.clone(), change.to));
+                for change in changes {
+                    self.limits.set(change.name.clone(), change.to);
+                }
             }
             Event::CoolDownChanged { scope, cool_down } => match cool_down {
                 Some(cool_down) => drop(self.cool_downs.insert(scope.clone(), *cool_down)),
@@ -363,6 +354,17 @@ impl Facts {
 
     pub(super) fn state(&self) -> &State {
         &self.state
+    }
+}
+
+/// Whatever nobody has claimed is sent again by a new leader: the stream may be a new one, or its sender may have died.
+pub(super) fn dispatches_are_sent_again(state: &State, sent: &[Outgoing]) {
+    for run in state.dispatched() {
+        let Phase::Dispatched { pool, .. } = &run.phase else { continue };
+        let (run_id, session_id, dispatch_no) = (run.record.run_id, run.record.session_id, run.dispatch_no);
+        let message = DispatchMessage { run_id, session_id, dispatch_no };
+        let again = Outgoing::Dispatch(pool.clone(), message);
+        assert!(sent.contains(&again), "a new leader does not send dispatch {dispatch_no} of {run_id} again");
     }
 }
 

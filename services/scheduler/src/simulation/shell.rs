@@ -7,6 +7,7 @@ use laneway_contract::Event;
 use laneway_journal::node::Action;
 
 use super::api::{Answer, Request, handle};
+use super::facts::dispatches_are_sent_again;
 use super::process::{CATALOG, Life, Process, Reception, Task};
 use super::world::{Actor, Address, REQUEST_TIMEOUT_MS, What, World};
 use crate::SchedulerError;
@@ -121,7 +122,7 @@ impl World {
         let mut sent = Vec::new();
         if let Some(Begun { epoch, anew }) = process.core.take_office(|message| sent.push(message)) {
             if anew {
-                self.facts.dispatches_are_sent_again(process.core.state(), &sent);
+                dispatches_are_sent_again(process.core.state(), &sent);
                 let key = process.core.state().hash_key().unwrap().clone();
                 let (desk, orders) = Desk::new(Edge::new(key, CATALOG.clone()), None);
                 process.reception = Some(Reception { desk, orders, open: true });

@@ -319,11 +319,10 @@ impl World {
                 self.halt(index, place, AttemptResult::Stopped { stop });
             }
             Err(Refusal::Error(error))
-                if matches!(error.code, ErrorCode::StaleEpoch | ErrorCode::RunTerminal | ErrorCode::NotFound) =>
+                if self.workers[index].attempts[place].held.as_ref().is_some_and(Held::goes_on)
+                    && matches!(error.code, ErrorCode::StaleEpoch | ErrorCode::RunTerminal | ErrorCode::NotFound) =>
             {
-                if self.workers[index].attempts[place].held.as_ref().is_some_and(Held::goes_on) {
-                    self.forget(index, place);
-                }
+                self.forget(index, place);
             }
             _ => {}
         }

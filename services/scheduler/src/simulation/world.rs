@@ -265,7 +265,9 @@ impl World {
             self.rng.range(50, 250)
         } else {
             let what = What::Request { from, request: Box::new(request) };
-            open.into_iter().for_each(|index| self.send(Actor::Process(index), &what));
+            for index in open {
+                self.send(Actor::Process(index), &what);
+            }
             REPLY_TIMEOUT_MS
         };
         self.at(self.now + patience, actor, What::NoReply { ticket });
