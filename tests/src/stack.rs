@@ -173,7 +173,7 @@ impl Stack {
     /// Waits until a part has ended by itself; its exit code.
     pub async fn ends(&mut self, name: &str) -> Option<i32> {
         let index = self.parts.iter().position(|part| part.name == name).expect("a started part");
-        let ended = tokio::time::timeout(Duration::from_secs(60), self.parts[index].child.wait()).await;
+        let ended = tokio::time::timeout(Duration::from_mins(1), self.parts[index].child.wait()).await;
         let Ok(status) = ended else { panic!("{name} does not end\n{}", self.logs()) };
         self.parts.remove(index);
         status.expect("a status").code()

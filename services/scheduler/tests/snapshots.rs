@@ -18,7 +18,7 @@ use laneway_scheduler::{SchedulerError, SnapshotSchedule};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// A snapshot after every few runs.
-const OFTEN: SnapshotSchedule = SnapshotSchedule { every_bytes: 16 * 1_024, every: Duration::from_secs(3_600) };
+const OFTEN: SnapshotSchedule = SnapshotSchedule { every_bytes: 16 * 1_024, every: Duration::from_hours(1) };
 
 /// What was logged in this test. Its tasks are all on its own thread.
 #[derive(Clone, Default)]
@@ -53,7 +53,9 @@ impl Log {
 struct Deployment {
     world: World,
     log: Log,
-    _logging: tracing::subscriber::DefaultGuard,
+    /// Keeps the log coming here as long as it lives.
+    #[expect(dead_code, reason = "held to be dropped")]
+    logging: tracing::subscriber::DefaultGuard,
     submitted: Vec<SubmitRun>,
 }
 
@@ -61,8 +63,8 @@ impl Deployment {
     async fn start() -> Self {
         let log = Log::default();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).finish();
-        let _logging = tracing::subscriber::set_default(subscriber);
-        Self { world: World::start().await, log, _logging, submitted: Vec::new() }
+        let logging = tracing::subscriber::set_default(subscriber);
+        Self { world: World::start().await, log, logging, submitted: Vec::new() }
     }
 
     async fn scheduler(&self, instance: &str) -> Scheduler {
@@ -103,9 +105,11 @@ impl Deployment {
         let bus = &self.world.bus;
         let stream = bus.jetstream().get_stream(bus.prefix().stream(Stream::Snapshots)).await.unwrap();
         let subjects = stream.info_with_subjects(bus.prefix().all(Family::Snapshots)).await.unwrap();
-        let object = |subject: &str| match bus.prefix().parse_subject(subject).unwrap() {
-            Subject::Snapshot { object, chunk } => (object, chunk),
-            other => panic!("{other:?}"),
+        let object = |subject: &str| {
+            let Subject::Snapshot { object, chunk } = bus.prefix().parse_subject(subject).unwrap() else {
+                panic!("{subject}")
+            };
+            (object, chunk)
         };
         subjects.map_ok(|(subject, _)| object(&subject)).try_collect().await.unwrap()
     }

@@ -84,7 +84,7 @@ pub(crate) async fn another(leaders: &mut Option<watch::Receiver<Epoch>>) {
         None => false,
     };
     if !heard {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -170,7 +170,11 @@ impl Bus {
     async fn send(&self, endpoint: Endpoint, body: Bytes, options: &RequestOptions) -> Reply {
         match &options.traceparent {
             None if is_bundled(endpoint) => self.bundled(endpoint, body, options.reply_timeout).await,
-            traceparent => self.exchange(endpoint, body, traceparent.as_deref(), None, options.reply_timeout).await,
+            // On the heap: it would lie in the future of every caller.
+            traceparent => {
+                let traceparent = traceparent.as_deref();
+                Box::pin(self.exchange(endpoint, body, traceparent, None, options.reply_timeout)).await
+            }
         }
     }
 

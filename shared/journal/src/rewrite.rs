@@ -141,14 +141,15 @@ impl<E: Serialize + DeserializeOwned> Rewriter<E> {
         for _ in 0..ATTEMPTS {
             match self.store.clone().publish(bytes.clone(), number - 1).await {
                 PublishOutcome::Acked { seq } if seq == number => return Ok(()),
-                PublishOutcome::Acked { seq: last } => return Err(RewriteError::Foreign { number, last }),
                 // Perhaps this very frame, whose acknowledgement was lost.
                 PublishOutcome::WrongLast { last } if last == number => match self.store.clone().read(number).await {
                     ReadOutcome::Found(found) if found == bytes => return Ok(()),
                     ReadOutcome::Found(_) => return Err(RewriteError::Foreign { number, last }),
                     ReadOutcome::Missing { .. } | ReadOutcome::Failed => {}
                 },
-                PublishOutcome::WrongLast { last } => return Err(RewriteError::Foreign { number, last }),
+                PublishOutcome::Acked { seq: last } | PublishOutcome::WrongLast { last } => {
+                    return Err(RewriteError::Foreign { number, last });
+                }
                 PublishOutcome::Failed => {}
             }
             sleep(AGAIN).await;

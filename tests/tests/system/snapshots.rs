@@ -9,7 +9,7 @@ use laneway_tests::stack::Stack;
 use serde_json::json;
 
 /// A snapshot after every few runs, and a worker that is slow enough for some to wait.
-const CONFIG: &str = r#"
+const CONFIG: &str = r"
 [scheduler]
 snapshot_every_bytes = 65536
 
@@ -17,7 +17,7 @@ snapshot_every_bytes = 65536
 global = 16
 per_provider = 16
 per_model = 16
-"#;
+";
 
 async fn submit(stack: &Stack, n: usize) -> String {
     let run = json!({"model_id": "echo/delay=5,tokens=4", "input": format!("run {n}")});

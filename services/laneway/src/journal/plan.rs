@@ -1,7 +1,7 @@
 //! What a repair would keep, bring back and lose: worked out from the backup and a store's folder, before anything changes.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use laneway_contract::{Event, FlightEvent, FlightKind, RunId, SessionId, Timestamp};
 use laneway_journal::audit::{Audit, Audited, Damage, Finding, Replay, Witness};
@@ -77,15 +77,15 @@ struct Glance {
 }
 
 /// Works a plan out. Reads the backup three times, so that it has been read back when anything changes.
-pub(super) fn make(file: &Path, store: Option<PathBuf>, scratch: &Path, now: Timestamp) -> Result<Plan, CliError> {
+pub(super) fn make(file: &Path, store: Option<&Path>, scratch: &Path, now: Timestamp) -> Result<Plan, CliError> {
     let glance = glance(file)?;
-    let salvage = match &store {
-        Some(folder) => Some(Salvage::open(folder, scratch).map_err(store_error)?),
+    let salvage = match store {
+        Some(folder) => Some(Salvage::open(folder, scratch).map_err(|error| store_error(&error))?),
         None => None,
     };
     let held = salvage.as_ref().map(Salvage::held);
     let mut witnesses = glance.sources.witnesses();
-    let stored = store.as_deref().zip(held).map(|(folder, held)| store_witness(folder, held.applied));
+    let stored = store.zip(held).map(|(folder, held)| store_witness(folder, held.applied));
     witnesses.extend(stored.filter(|witness| witness.position.number > 0));
     let audited = audit(file, witnesses)?;
     let mut fold = Fold::new(audited.right.number, salvage);
@@ -98,7 +98,7 @@ pub(super) fn make(file: &Path, store: Option<PathBuf>, scratch: &Path, now: Tim
     })?;
     let Fold { salvage, flight_kept, mut lost, .. } = fold.finish()?;
     let found = match salvage {
-        Some(salvage) => salvage.find(now).map_err(store_error)?,
+        Some(salvage) => salvage.find(now).map_err(|error| store_error(&error))?,
         None => Salvaged::default(),
     };
     lost.without(&found);
@@ -177,7 +177,7 @@ impl Fold {
     fn fold(&mut self) -> Result<(), CliError> {
         let frames = std::mem::take(&mut self.batch);
         match &mut self.salvage {
-            Some(salvage) => salvage.keep(&frames).map_err(store_error),
+            Some(salvage) => salvage.keep(&frames).map_err(|error| store_error(&error)),
             None => Ok(()),
         }
     }
@@ -306,6 +306,6 @@ fn texts<'a, T: ToString + 'a>(items: impl IntoIterator<Item = &'a T>) -> Vec<St
     items.into_iter().map(ToString::to_string).collect()
 }
 
-fn store_error(error: impl ToString) -> CliError {
+fn store_error(error: &impl ToString) -> CliError {
     CliError::Store(error.to_string())
 }

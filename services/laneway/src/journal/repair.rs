@@ -45,7 +45,7 @@ pub(crate) async fn run(bus: &Bus, out: Output, args: &RepairArgs) -> Result<Exi
         tempfile::tempdir().map_err(|source| CliError::File { what: "a temporary folder".to_owned(), source })?;
     let file = save(bus, out, args, folder.path()).await?;
     let (path, store, scratch) = (file.clone(), args.store.clone(), folder.path().join("view"));
-    let made = tokio::task::spawn_blocking(move || plan::make(&path, store, &scratch, wall_now()));
+    let made = tokio::task::spawn_blocking(move || plan::make(&path, store.as_deref(), &scratch, wall_now()));
     let plan = made.await.map_err(|error| CliError::Repair(error.to_string()))??;
     if let Some(finding) = plan.of_other_version() {
         let what = format!("{finding}: that is no damage. Use the version of laneway that wrote them");

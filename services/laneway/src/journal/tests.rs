@@ -101,7 +101,7 @@ fn a_backup_that_is_not_whole_is_refused() {
     let lines: Vec<&str> = whole.lines().collect();
     let without = |index: usize| {
         let kept = lines.iter().enumerate().filter(|(line, _)| *line != index);
-        kept.map(|(_, line)| format!("{line}\n")).collect::<String>()
+        kept.fold(String::new(), |text, (_, line)| text + line + "\n")
     };
     let damaged = [
         ("no beginning", without(0)),

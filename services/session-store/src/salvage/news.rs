@@ -116,7 +116,7 @@ fn each_new<T: DeserializeOwned>(
     for entry in held.all(space) {
         let (key, value) = entry.into_inner().map_err(ViewError::from)?;
         match kept.value(space, &key)? {
-            Some(before) if before == value => continue,
+            Some(before) if before == value => {}
             Some(_) if is_final => return Err(SalvageError::OtherJournal { space: space.name() }),
             Some(_) | None => take(&key, decode(space, &value)?),
         }

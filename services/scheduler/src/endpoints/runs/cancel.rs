@@ -64,17 +64,14 @@ async fn settled(context: &Context, runs: &mut BTreeMap<RunId, CancelledRun>) ->
     for (run_id, shown) in runs.iter_mut().filter(|(_, run)| !run.state.is_terminal()) {
         let run_id = *run_id;
         let watched = context.desk.look(move |scene| Ok(scene.watch(run_id))).await?;
-        *shown = match watched.body {
-            Some(end) => {
-                // The leadership ended: the caller asks the next leader.
-                let Ended { ending, journal_seq } = end.await.map_err(|_| Refusal::Silent)?;
-                up_to = up_to.max(journal_seq);
-                row(&ending.record)
-            }
-            None => {
-                up_to = up_to.max(watched.journal_seq);
-                row(&replica::ended_run(&context.bus, run_id, false, watched.journal_seq).await?.0)
-            }
+        *shown = if let Some(end) = watched.body {
+            // The leadership ended: the caller asks the next leader.
+            let Ended { ending, journal_seq } = end.await.map_err(|_| Refusal::Silent)?;
+            up_to = up_to.max(journal_seq);
+            row(&ending.record)
+        } else {
+            up_to = up_to.max(watched.journal_seq);
+            row(&replica::ended_run(&context.bus, run_id, false, watched.journal_seq).await?.0)
         };
     }
     Ok(up_to)
