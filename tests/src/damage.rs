@@ -47,10 +47,16 @@ impl Damage {
     }
 }
 
+/// The number of the journal's last frame.
+pub async fn last_number(bus: &Bus) -> u64 {
+    let stream = bus.jetstream().get_stream(bus.prefix().stream(Stream::Journal)).await.expect("the stream");
+    stream.get_info().await.expect("its state").state.last_sequence
+}
+
 /// The frames of the journal as they are stored.
 pub async fn frames(bus: &Bus) -> Vec<Bytes> {
-    let mut stream = bus.jetstream().get_stream(bus.prefix().stream(Stream::Journal)).await.expect("the stream");
-    let last = stream.info().await.expect("its state").state.last_sequence;
+    let stream = bus.jetstream().get_stream(bus.prefix().stream(Stream::Journal)).await.expect("the stream");
+    let last = last_number(bus).await;
     let mut frames = Vec::new();
     for number in 1..=last {
         frames.push(stream.get_raw_message(number).await.expect("a frame").payload);

@@ -317,10 +317,12 @@ impl Stack {
 
     /// The whole thread, with the content of its messages.
     pub async fn messages(&self, session_id: &str) -> Vec<Value> {
+        // Up to what the leader has answered so far: a store may be a moment behind it.
+        let min_seq = self.must(Endpoint::Status, json!({})).await["journal_seq"].clone();
         let mut thread = Vec::new();
         let mut from = Some(1);
         while let Some(from_seq) = from {
-            let body = json!({"session_id": session_id, "from_seq": from_seq, "with_content": true, "limit": 1000});
+            let body = json!({"session_id": session_id, "from_seq": from_seq, "with_content": true, "limit": 1000, "min_seq": min_seq});
             let page = self.must(Endpoint::SessionsMessages, body).await;
             thread.extend(page["messages"].as_array().expect("messages").iter().cloned());
             from = page["next_seq"].as_u64();

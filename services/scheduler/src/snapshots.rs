@@ -64,6 +64,8 @@ pub(crate) struct Taking {
     from: (u64, Instant),
     /// The newest could not be used: the next is due at once.
     is_behind: bool,
+    /// Snapshots in frames up to here were tried at the start, and could not be used.
+    tried_up_to: u64,
     not_before: Option<Instant>,
     task: Option<JoinHandle<Outcome>>,
     /// Taken, and to be journaled.
@@ -79,6 +81,7 @@ impl Taking {
             newest: None,
             from: (0, Instant::now()),
             is_behind: false,
+            tried_up_to: 0,
             not_before: None,
             task: None,
             taken: None,
@@ -97,11 +100,15 @@ impl Taking {
         self.newest = start.from.as_ref().map(|(taken, _)| taken.clone());
         self.from = (0, Instant::now());
         self.is_behind = start.is_behind;
+        self.tried_up_to = if start.is_behind { start.end } else { 0 };
         self.view.send_replace(start.from.as_ref().map(|(taken, at)| shown(taken, *at)));
     }
 
-    /// Another leader's frame says of one. `bytes` is how much was read of the journal up to there.
-    pub(crate) fn followed(&mut self, taken: &SnapshotTaken, at: Timestamp, bytes: u64) {
+    /// The frame `number` of another leader says of one. `bytes` is how much was read of the journal up to there.
+    pub(crate) fn followed(&mut self, number: u64, taken: &SnapshotTaken, at: Timestamp, bytes: u64) {
+        if number <= self.tried_up_to {
+            return;
+        }
         self.newest = Some(taken.clone());
         self.from = (bytes, Instant::now());
         self.is_behind = false;

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use laneway_contract::{Endpoint, ServiceName};
-use laneway_tests::damage::{Damage, frames};
+use laneway_tests::damage::{Damage, frames, last_number};
 use laneway_tests::stack::{Stack, binary};
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -103,7 +103,7 @@ async fn damage_stops_each_service_at_its_start() {
         for (_, name) in finders {
             assert_stops(&mut stack, name, damage, said).await;
         }
-        assert!(frames(&stack.bus).await.len() as u64 <= last, "{damage:?}: somebody wrote into it");
+        assert!(last_number(&stack.bus).await <= last, "{damage:?}: somebody wrote into it");
     }
 }
 
@@ -164,8 +164,9 @@ async fn check_names_the_frames_of_each_kind_of_damage() {
         let last = damage.befall(&stack.bus).await;
         let (code, found, error) = journal(&stack, &["check", "--store", &store_folder(&stack)]).await;
         assert_eq!(code, Some(5), "{damage:?}: {found} {error}");
-        let first = &found["findings"][0];
-        assert_eq!(first["damage"], kind, "{damage:?}: {found}");
+        // A view that has had the frame tells of it as well.
+        let first = found["findings"].as_array().unwrap().iter().find(|finding| finding["damage"] == kind);
+        let first = first.unwrap_or_else(|| panic!("{damage:?}: {found}"));
         assert_eq!(first["repairable"], true, "{found}");
         let range = (first["first"].as_u64().unwrap(), first["last"].as_u64().unwrap());
         let expected = match damage {

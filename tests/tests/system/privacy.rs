@@ -20,7 +20,8 @@ const PARTS: [&str; 5] = ["scheduler-a", "scheduler-b", "store-a", "worker-a", "
 async fn content_stays_in_artifacts_and_token_streams() {
     let provider = CountingProvider::start(2, Duration::from_millis(1)).await;
     let mut collector = FakeCollectorServer::start().await.unwrap();
-    let mut stack = Stack::bare(&provider.section("alpha")).await;
+    let config = format!("[scheduler]\nsnapshot_every_bytes = 4096\n{}", provider.section("alpha"));
+    let mut stack = Stack::bare(&config).await;
     stack.set_env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint());
     stack.set_env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
     stack.set_env("LANEWAY_LOG_LEVEL", "debug");
@@ -30,6 +31,7 @@ async fn content_stays_in_artifacts_and_token_streams() {
     let session = runs(&stack).await;
     let mut leaks = refusals(&stack, &session).await;
     intake(&stack).await;
+    snapshot(&stack).await;
     assert!(provider.seen().bodies.iter().any(|body| body.to_string().contains(CANARY)), "the canary did fly");
 
     let mut searched = 0;
@@ -67,6 +69,18 @@ async fn content_stays_in_artifacts_and_token_streams() {
     let metrics = collector.exported_metrics(0, Duration::ZERO).await;
     leaks.extend(leaking("exported metrics", metrics.iter().map(|metric| format!("{metric:?}"))));
     assert!(leaks.is_empty(), "{} leaks:\n{}", leaks.len(), leaks.join("\n"));
+}
+
+/// Waits until a snapshot of what has happened is there.
+async fn snapshot(stack: &Stack) {
+    for _ in 0..200 {
+        let status = stack.must(Endpoint::Status, json!({})).await;
+        if status["snapshot"]["journal_seq"].is_u64() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("no snapshot is taken\n{}", stack.logs());
 }
 
 /// Those of the texts that hold the canary, with the place that they come from.

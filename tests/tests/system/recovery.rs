@@ -17,7 +17,8 @@ async fn a_session_of_200_messages_is_the_same_after_the_view_was_deleted() {
         let run = json!({"session_id": session, "input": format!("question {n}"), "wait": true});
         assert_eq!(stack.must(Endpoint::RunsSubmit, run).await["done"], true);
     }
-    let read = json!({"session_id": session, "with_content": true, "limit": 1000});
+    let answered = stack.must(Endpoint::Status, json!({})).await["journal_seq"].clone();
+    let read = json!({"session_id": session, "with_content": true, "limit": 1000, "min_seq": answered});
     let before = stack.must(Endpoint::SessionsMessages, read.clone()).await["messages"].clone();
     assert_eq!(before.as_array().unwrap().len(), 200);
     let shown = stack.must(Endpoint::SessionsGet, json!({"session_id": session})).await["session"].clone();

@@ -49,7 +49,7 @@ impl Leader {
         if frame.snapshot == number
             && let Some(taken) = taken_in(frame)
         {
-            self.snapshots.followed(taken, frame.time, self.core.journal.read_bytes());
+            self.snapshots.followed(number, taken, frame.time, self.core.journal.read_bytes());
         }
         if matches!(frame.body, Body::Turns(_)) && wall_now().millis_since(frame.time) < FRESH_MS {
             self.say_ready("standby");

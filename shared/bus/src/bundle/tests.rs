@@ -24,7 +24,7 @@ fn what_is_no_bundle_is_refused() {
 
 #[test]
 fn answers_are_bodies_errors_or_to_be_asked_for_alone() {
-    let large = vec![7; MAX_INSIDE_BYTES - 1024];
+    let large = vec![7; MAX_INSIDE_BYTES - 512];
     let errors = [ErrorCode::StaleEpoch, ErrorCode::Unavailable].map(|code| Err(ApiError::new(code, "no")));
     let answers: Vec<_> = errors.into_iter().chain([Ok(b"a".to_vec()), Ok(large), Ok(b"b".to_vec())]).collect();
     let body = Bytes::from(write_answers(answers));
