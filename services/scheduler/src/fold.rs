@@ -39,7 +39,7 @@ mod tests {
     use laneway_contract::{
         Actor, Catalog, Format, HashKey, LimitName, PoolId, RateKind, Scope, SubmitRun, Timestamp, WorkerId,
     };
-    use laneway_engine::{Command, Hints, LimitsChange, SetLimits};
+    use laneway_engine::{Command, Hints, LimitsChange, SetLimits, WorkerHint};
     use laneway_journal::frame::FORMAT;
     use laneway_journal::{Frame, FrameHash, Position};
 
