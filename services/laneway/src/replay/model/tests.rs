@@ -222,6 +222,38 @@ fn the_same_journal_and_policy_give_the_same_waits() {
 }
 
 #[test]
+fn an_attempt_that_was_stopped_would_have_taken_what_is_typical() {
+    let mut world = Yesterday::new(&limits(1), 8);
+    let sessions: Vec<_> = (0..3).map(|_| world.session("echo/a", None)).collect();
+    let runs: Vec<_> =
+        (0..3).map(|n| world.submit(10 + 10 * n as i64, sessions[n], &[Fate::Completes(1_000)], |_| ())).collect();
+    world.cancel(1_300, runs[1]);
+    world.pass();
+    let (work, pools) = taken(&world);
+    assert_eq!(waits(&work), [Some(0), Some(992), Some(1_277)]);
+    // With two at a time the second has come to an end before anybody cancels it, after the first and not long before.
+    let doubled = run(&work, &pools, None, Some(&policy(Some(limits(2)), "")));
+    assert_eq!(doubled.waits, [Some(0), Some(0), Some(982)]);
+}
+
+#[test]
+fn nothing_comes_back_into_a_bucket_while_nobody_leads() {
+    let mut limits = limits(8);
+    limits.requests_per_minute.providers.insert("echo".to_owned(), 60);
+    limits.requests_burst.providers.insert("echo".to_owned(), 1);
+    let mut world = Yesterday::new(&limits, 8);
+    let sessions = [world.session("echo/a", None), world.session("echo/a", None)];
+    for (n, session) in sessions.into_iter().enumerate() {
+        world.submit(10 + n as i64, session, &[], |_| ());
+    }
+    world.silence(500, 5_000);
+    world.pass();
+    let (work, pools) = taken(&world);
+    assert_eq!(waits(&work), [Some(0), Some(999 + 5_000)]);
+    assert_eq!(run(&work, &pools, None, None).waits, waits(&work));
+}
+
+#[test]
 fn a_decision_that_was_recorded_is_made_again() {
     let mut world = Yesterday::new(&limits(2), 8);
     let session = world.session("echo/a", None);
