@@ -105,7 +105,7 @@ fn a_fault_names_its_frame() {
     let mut all = frames();
     all.remove(2);
     let missing = read(&recorded(&all));
-    let expected = Fault::DataLoss { first: 3, last: 3, loss: Loss::Replaced };
+    let expected = Fault::DataLoss { first: 2, last: 3, loss: Loss::Changed };
     assert!(matches!(missing, (numbers, Some(RecordingError::Fault(fault))) if numbers == [1, 2] && fault == expected));
     let mut newer = frames()[1].to_vec();
     newer[1] = FORMAT as u8 + 1;
