@@ -104,6 +104,8 @@ pub(crate) struct Common<E, T> {
     pub(crate) known_end: u64,
     /// A frame that a view had from the journal. Nobody leads from before it: that would write another in its place.
     pub(crate) witness: Position,
+    /// The highest frame that the journal is known to have had, by those who do not know its hash.
+    pub(crate) had: u64,
     /// How often this process has tried to lead.
     pub(crate) attempts: u64,
     pub(crate) stopping: bool,
@@ -142,6 +144,7 @@ impl<E: Serialize + DeserializeOwned, T> Node<E, T> {
             // A journal that is not to be made has a first frame.
             known_end: u64::from(settings.new_journal.is_none()),
             witness: Position::START,
+            had: 0,
             settings,
             chain: Chain::default(),
             attempts: 0,
@@ -174,9 +177,11 @@ impl<E: Serialize + DeserializeOwned, T> Node<E, T> {
         }
     }
 
-    /// The journal has had this frame, as somebody knows from elsewhere: where it ends before, frames are lost.
+    /// The journal has had this frame, as somebody knows from elsewhere: where it ends before, frames are lost, and this node
+    /// does not lead.
     pub fn has_had(&mut self, number: u64) {
         self.common.known_end = self.common.known_end.max(number);
+        self.common.had = self.common.had.max(number);
     }
 
     /// The next action, if there is one. To be called until there is none, after every input and at

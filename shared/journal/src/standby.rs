@@ -240,7 +240,7 @@ impl<E: Serialize + DeserializeOwned> Standby<E> {
 
     fn take_over<T>(&mut self, common: &mut Common<E, T>, now: Now) {
         let none_arrived = common.chain.position.number == 0 && common.known_end > 0;
-        if none_arrived || common.chain.position.number < common.witness.number {
+        if none_arrived || common.chain.position.number < common.witness.number.max(common.had) {
             // There are frames that have not arrived yet, or are lost: reading them by number tells.
             self.heard = now.boot;
             return;
