@@ -4,6 +4,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use common::{World, submit};
 use laneway_contract::*;
@@ -100,9 +101,19 @@ async fn the_next_leader_finds_the_buckets_as_they_were() {
     first.kill().await;
     assert_eq!(world.status().await.leader, "second");
     assert_eq!(level().await, (Some(1), Some(0)), "the bucket was full again");
-    // The worker announces itself to the new leader, and the run still waits for the rate and nothing else.
     world.until(runs[3], waits).await;
-    let explained: ExplainReply = world.ask(Endpoint::RunsExplain, &ExplainRun { run_id: runs[3] }).await.unwrap();
+    // Once the worker has announced itself to the new leader, the run still waits for the rate and nothing else.
+    let with_a_worker = async {
+        loop {
+            let request = ExplainRun { run_id: runs[3] };
+            let explained: ExplainReply = world.ask(Endpoint::RunsExplain, &request).await.unwrap();
+            if explained.explanation.holds.iter().all(|hold| hold.reason != WaitReason::NoWorker) {
+                return explained;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let explained = common::within(with_a_worker).await;
     let [hold] = &explained.explanation.holds[..] else { panic!("{explained:?}") };
     assert_eq!((hold.reason, hold.level, hold.needs), (WaitReason::RequestsPerMinute, Some(0), Some(1)));
     assert!(hold.until.is_some() && explained.explanation.earliest_start == hold.until);
