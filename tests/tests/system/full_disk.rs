@@ -63,8 +63,11 @@ async fn a_store_on_a_full_disk_stops_and_goes_on_when_there_is_room() {
     stack.start_all().await;
     // It answers while the other is down.
     stack.start_part(ServiceName::SessionStore, "store-b", &[]);
-    let load = Load::start(&stack, Plan { padding: 128 * 1024, ..Plan::default() });
-    // Filling the disk takes as long as it takes; what it says comes before its end.
+    let load = Load::start(&stack, Plan::default());
+    stack.grows(20).await;
+    let filler = std::fs::write(stack.data_path("store-a").join("filler"), vec![7; 64 * 1024 * 1024]);
+    assert_eq!(filler.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    // What it says comes before its end.
     stack.says("store-a", "No space left on device", 0).await;
     assert_eq!(stack.end_of("store-a").await, Some(6), "{}", stack.logs());
     disk.resize(2_048);
