@@ -114,7 +114,7 @@ async fn journal_with_snapshot(bus: &Bus, state: State) -> (u64, f64) {
 
 /// Each live run in a session of its own; the ended ones were theirs, too.
 fn state() -> State {
-    let (mut state, hints, now) = (State::default(), Hints::default(), Timestamp::from_millis(1_767_225_600_000));
+    let (mut state, hints, now) = (State::default(), Hints::default(), laneway_journal::clock::wall_now());
     let mut run = |command: Command| drop(state.turn(&command, &hints, now).unwrap());
     run(Command::CreateHashKey(HashKey::from_bytes([7; 32])));
     let sessions: Vec<SessionId> = (0..LIVE).map(|_| SessionId::generate()).collect();
