@@ -44,6 +44,7 @@ pub(crate) struct Bundles {
 
 #[derive(Debug, Default)]
 struct Lane {
+    /// Each has a caller that waits for it, and whoever gave up is left out: there are no more than callers at a time.
     waiting: VecDeque<Part>,
     under_way: usize,
 }
@@ -126,12 +127,12 @@ impl Bus {
             }
         };
         if parts.len() == 1 {
-            return tell_all(parts, |_| reply.clone());
+            return tell_all(parts, &reply);
         }
-        let Reply::Answered(_, body) = reply else { return tell_all(parts, |_| reply.clone()) };
+        let Reply::Answered(_, body) = reply else { return tell_all(parts, &reply) };
         let Some(answers) = read_answers(&body, parts.len()) else {
             let error = ApiError::new(ErrorCode::Internal, format!("{endpoint}: the reply to a bundle cannot be read"));
-            return tell_all(parts, |_| Reply::Refused(error.clone()));
+            return tell_all(parts, &Reply::Refused(error));
         };
         for (part, answer) in parts.into_iter().zip(answers) {
             let reply = match answer {
@@ -144,9 +145,9 @@ impl Bus {
     }
 }
 
-fn tell_all(parts: Vec<Part>, reply: impl Fn(usize) -> Reply) {
-    for (at, part) in parts.into_iter().enumerate() {
-        drop(part.tell.send(reply(at)));
+fn tell_all(parts: Vec<Part>, reply: &Reply) {
+    for part in parts {
+        drop(part.tell.send(reply.clone()));
     }
 }
 
