@@ -90,6 +90,8 @@ async fn what_says_that_it_is_a_bundle_and_is_none_gets_an_error() {
     let server = Server::start();
     let (bus, other) = (server.bus().await, server.bus().await);
     let _service = service(&other, |number| Ok(number.to_string())).await;
+    // Asked again until the service is there; what follows is sent once.
+    assert_eq!(ask(&bus, 4).await.unwrap(), "4");
     for (count, body) in [("3", &b"\x00\x00\x00\x01\x05"[..]), ("many", b"\x05"), ("1", b"\x00\x00\x00\x09\x05")] {
         let mut headers = laneway_bus::async_nats::HeaderMap::new();
         headers.insert("Content-Type", "application/msgpack");
