@@ -20,7 +20,7 @@ use laneway_contract::*;
 use laneway_engine::*;
 use laneway_journal::node::Settings;
 use laneway_journal::snapshot::{SnapshotHead, SnapshotWriter};
-use laneway_journal::{Follower, Journal, JournalConfig, Position, Progress, Snapshots};
+use laneway_journal::{Follower, Formats, Journal, JournalConfig, Position, Progress, Snapshots};
 use laneway_tests::stack::Stack;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -69,6 +69,7 @@ async fn journal_with_snapshot(bus: &Bus, state: State) -> (u64, f64) {
         new_journal: Some(Uuid::now_v7()),
         lease_ms: LEADER_LEASE_MS,
         margin_ms: 1_000,
+        formats: Formats::default(),
     };
     let (stream, subject) = (prefix.stream(Stream::Journal), prefix.subject(&Subject::Journal));
     let mut log = Log::new(bus.client().clone(), JournalConfig { stream: stream.clone(), subject, settings });

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use laneway_bus::Bus;
@@ -292,20 +292,25 @@ impl Stack {
         panic!("run {run_id} is never {state}\n{}", self.logs());
     }
 
-    /// Waits for the end of a run; its reply.
+    /// Waits for the end of a run, also of one that is not accepted yet; its reply.
     pub async fn wait_run(&self, run_id: &str) -> Value {
-        for _ in 0..20 {
+        let end = Instant::now() + Duration::from_mins(2);
+        let mut last = None;
+        while Instant::now() < end {
             let body = json!({"run_id": run_id, "wait_ms": 5_000});
             let patience = Duration::from_secs(20);
             let reply: Result<Value, ApiError> =
                 self.bus.request_within(Endpoint::RunsWait, &body, patience, Duration::from_secs(7)).await;
-            if let Ok(reply) = reply
-                && reply["done"] == true
-            {
-                return reply;
+            match reply {
+                Ok(reply) if reply["done"] == true => return reply,
+                Ok(reply) => last = Some(reply.to_string()),
+                Err(error) => {
+                    last = Some(error.to_string());
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
             }
         }
-        panic!("run {run_id} does not end\n{}", self.logs());
+        panic!("run {run_id} does not end: {last:?}\n{}", self.logs());
     }
 
     /// The whole thread as (role, content).

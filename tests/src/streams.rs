@@ -33,7 +33,7 @@ pub fn each_epoch_begins_once(frames: &[Frame<Event>]) {
                 assert_eq!(frame.epoch, epoch + 1, "frame {}: a leader begins", frame.number);
                 epoch = frame.epoch;
             }
-            Body::Stopped | Body::Turns(_) => {
+            Body::Stopped | Body::FormatRaised { .. } | Body::Turns(_) => {
                 assert_eq!(frame.epoch, epoch, "frame {} is not of the leader that began last", frame.number);
             }
         }

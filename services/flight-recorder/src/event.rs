@@ -81,7 +81,7 @@ impl PublicEvent<'_> {
 pub fn public_events(frame: &Frame<Event>) -> Vec<PublicEvent<'_>> {
     let drafts: Vec<(Timestamp, Draft<'_>)> = match &frame.body {
         Body::Started { .. } => vec![(frame.time, leader_changed(frame.epoch))],
-        Body::Stopped => Vec::new(),
+        Body::Stopped | Body::FormatRaised { .. } => Vec::new(),
         Body::Turns(turns) => {
             let events = turns.iter().flat_map(|turn| turn.events.iter().map(|event| (turn.at, event)));
             events.flat_map(|(at, event)| drafts(event).into_iter().map(move |draft| (at, draft))).collect()

@@ -1,6 +1,7 @@
 //! The service: follows the journal, publishes to FLIGHT.
 
 use std::future::ready;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,9 +11,10 @@ use futures::{FutureExt, StreamExt};
 use laneway_bus::async_nats::HeaderMap;
 use laneway_bus::async_nats::header::NATS_EXPECTED_LAST_SEQUENCE;
 use laneway_bus::async_nats::jetstream::stream::RawMessageErrorKind;
-use laneway_bus::{Bus, BusError, Service, ensure_streams};
+use laneway_bus::{Bus, BusError, READS_FORMAT, Service, ensure_streams};
 use laneway_contract::{Event, ServiceName, Stream, Subject, Timestamp};
 use laneway_journal::clock::wall_now;
+use laneway_journal::frame::FORMAT;
 use laneway_journal::place::Place;
 use laneway_journal::{Committed, Fault, Follower, FrameHash, Loss, Position, check_position};
 use laneway_runtime::Shutdown;
@@ -188,7 +190,8 @@ impl Recorder {
         let Some(differences) = shutdown.unless_requested(ensure_streams(&self.bus)).await else { return Ok(()) };
         differences?;
         let name = ServiceName::FlightRecorder;
-        let service = Service::start(&self.bus, name, name.as_str(), Vec::new()).await?;
+        let details = Arc::new(|| vec![(READS_FORMAT, FORMAT.to_string())]);
+        let service = Service::start_described(&self.bus, name, name.as_str(), details, Vec::new()).await?;
         tracing::info!("ready");
         let mut missing_since = None;
         while let Err(interrupted) = self.record(&shutdown).await {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use laneway_bus::{Bus, ConnectOptions};
 use laneway_contract::{Catalog, ServiceName, Token, WorkerId};
-use laneway_journal::Fault;
+use laneway_journal::{Fault, Formats};
 use laneway_runtime::config::Config;
 use laneway_runtime::{Outcome, Shutdown, Supervisor};
 use laneway_scheduler::{SchedulerConfig, SnapshotSchedule};
@@ -118,7 +118,8 @@ impl Part {
                     every: Duration::from_secs(config.scheduler.snapshot_every_seconds),
                 };
                 let (instance, limits) = (config.instance, config.limits);
-                let config = SchedulerConfig { instance, limits, catalog, memory, snapshots };
+                let formats = Formats::default();
+                let config = SchedulerConfig { instance, limits, catalog, memory, snapshots, formats };
                 let ended = Box::pin(laneway_scheduler::run(bus, config, shutdown)).await;
                 ended.inspect_err(|error| note(error.fault())).map_err(text)
             }

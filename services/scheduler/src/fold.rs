@@ -10,7 +10,7 @@ pub fn fold(state: &mut State, committed: &Committed<Event>) -> bool {
     match &committed.frame.body {
         // Nobody could write since the frame before, so nothing came back into a bucket.
         Body::Started { .. } => state.stood_still(committed.gap_ms),
-        Body::Stopped => {}
+        Body::Stopped | Body::FormatRaised { .. } => {}
         Body::Turns(turns) => {
             for turn in turns {
                 for event in &turn.events {

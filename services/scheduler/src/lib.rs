@@ -32,6 +32,7 @@ mod leader;
 mod lease;
 mod office;
 mod publisher;
+mod raising;
 mod reader;
 mod recorded;
 mod replica;
@@ -42,11 +43,12 @@ mod snapshots;
 mod start;
 mod waiters;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use laneway_bus::{Bus, BusError, Service};
+use laneway_bus::{Bus, BusError, READS_FORMAT, Service};
 use laneway_contract::{Catalog, Limits, MemoryLimits, SNAPSHOT_EVERY_BYTES, SNAPSHOT_EVERY_MS, ServiceName};
-use laneway_journal::Fault;
+use laneway_journal::{Fault, Formats};
 use laneway_runtime::Shutdown;
 
 pub use fold::fold;
@@ -64,6 +66,8 @@ pub struct SchedulerConfig {
     pub memory: MemoryLimits,
     /// When snapshots are taken.
     pub snapshots: SnapshotSchedule,
+    /// The formats of frames that it reads and writes: those of this program, but for tests.
+    pub formats: Formats,
 }
 
 /// When the leader takes a snapshot.
@@ -120,7 +124,9 @@ impl SchedulerError {
 /// Runs a scheduler until `shutdown` is requested, or something ends it. Any number may run: one leads.
 pub async fn run(bus: Bus, config: SchedulerConfig, shutdown: Shutdown) -> Result<(), SchedulerError> {
     // Answers what `nats micro` asks, also while another leads: a scheduler that stands by does its part.
-    let standing = Service::start(&bus, ServiceName::Scheduler, "scheduler", Vec::new()).await?;
+    let format = config.formats.newest.to_string();
+    let details = Arc::new(move || vec![(READS_FORMAT, format.clone())]);
+    let standing = Service::start_described(&bus, ServiceName::Scheduler, "scheduler", details, Vec::new()).await?;
     let ended = Box::pin(leader::run(bus, config, shutdown)).await;
     standing.stop().await;
     ended

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use laneway_bus::{Bus, BusError, Details, Service};
+use laneway_bus::{Bus, BusError, Details, READS_FORMAT, Service};
 use laneway_contract::{Catalog, Event, ServiceName, Stream};
+use laneway_journal::frame::FORMAT;
 use laneway_journal::{Fault, Follower, Position};
 use laneway_runtime::Shutdown;
 use tokio::time::{Instant, sleep, timeout};
@@ -104,7 +105,11 @@ fn position(view: &View) -> Details {
     let view = view.clone();
     Arc::new(move || {
         let Position { number, hash } = view.applied();
-        vec![("journal_seq", number.to_string()), ("journal_hash", hash.to_string())]
+        vec![
+            ("journal_seq", number.to_string()),
+            ("journal_hash", hash.to_string()),
+            (READS_FORMAT, FORMAT.to_string()),
+        ]
     })
 }
 

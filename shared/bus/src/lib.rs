@@ -24,5 +24,5 @@ pub use control::ControlSignals;
 pub use error::BusError;
 pub use headers::{CONTENT_TYPE, LEADER_EPOCH, MESSAGE_ID, RUN_ID, TRACEPARENT, header};
 pub use request::RequestOptions;
-pub use service::{Closed, Details, Gate, Incoming, MAX_INSIDE_BYTES, Refusal, Route, Service};
+pub use service::{Closed, Details, Gate, Incoming, MAX_INSIDE_BYTES, READS_FORMAT, Refusal, Route, Service};
 pub use streams::{StreamDifference, compare_streams, ensure_streams, stream_config};

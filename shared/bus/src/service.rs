@@ -35,6 +35,9 @@ pub type Gate = Arc<dyn Fn() -> Option<Epoch> + Send + Sync>;
 /// Asked with each description of an instance: what it says of itself now, beside what every instance says.
 pub type Details = Arc<dyn Fn() -> Vec<(&'static str, String)> + Send + Sync>;
 
+/// The metadata in which an instance that reads the journal says up to which format of frames.
+pub const READS_FORMAT: &str = "reads_format";
+
 /// The largest body of an endpoint, in bytes.
 pub(crate) const fn max_bytes(endpoint: Endpoint) -> usize {
     if endpoint.is_internal() { MAX_INSIDE_BYTES } else { MAX_BODY_BYTES }

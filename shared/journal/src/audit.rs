@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::chain::{Chain, Fault, Link, Loss, decode, lost};
-use crate::frame::{Body, Committed, Frame, FrameHash, Position};
+use crate::frame::{Body, Committed, Formats, Frame, FrameHash, Position};
 
 /// Positions that are remembered, so that the end of what is right is known also when it is found two frames later.
 const REMEMBERED: usize = 4;
@@ -175,7 +175,7 @@ impl<E: DeserializeOwned> Audit<E> {
         self.audited.frames += 1;
         self.audited.last = number;
         let hash = FrameHash::of(bytes);
-        let chain = match decode::<E>(number, bytes) {
+        let chain = match decode::<E>(number, bytes, Formats::default()) {
             Ok(frame) => Some(self.frame(number, hash, &frame)),
             Err(fault) => {
                 self.settle_doubt(None);

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use laneway_contract::Timestamp;
 
-use crate::frame::{Body, Committed, FORMAT, Frame, FrameHash, Position, Undecodable};
+use crate::frame::{Body, Committed, FORMAT, Formats, Frame, FrameHash, Position, Undecodable};
 
 /// Why a reader or writer of the journal must stop. Going on would build on something that is not the journal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,12 +20,12 @@ pub enum Fault {
         /// What is wrong with them.
         loss: Loss,
     },
-    /// A newer program wrote this frame.
-    #[error("newer_format: frame {number} of the journal has format {format}, this program reads up to {FORMAT}")]
+    /// A newer program wrote this frame, or raised the format of those behind it.
+    #[error("newer_format: from frame {number} on the journal has format {format}, this program reads up to {FORMAT}")]
     NewerFormat {
         /// The number of the frame.
         number: u64,
-        /// Its format.
+        /// The format.
         format: u16,
     },
     /// A program before the first release wrote this frame.
@@ -113,8 +113,12 @@ pub(crate) enum Link<E> {
 /// The last frame that was read, as far as the next one depends on it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Chain {
+    /// What this reader can read.
+    pub(crate) reads: Formats,
     pub(crate) journal: Option<Uuid>,
     pub(crate) position: Position,
+    /// The format of the frame that comes next; 0 before the first, which may have any.
+    pub(crate) format: u16,
     pub(crate) epoch: u64,
     pub(crate) time: Timestamp,
     pub(crate) snapshot: u64,
@@ -133,7 +137,7 @@ impl Base {
         if FrameHash::of(bytes) != position.hash {
             return Err(lost(position.number, Loss::Replaced));
         }
-        Chain::behind::<E>(position.number, bytes).map(Self)
+        Chain::behind::<E>(position.number, bytes, Formats::default()).map(Self)
     }
 
     /// The frame itself.
@@ -151,9 +155,9 @@ impl Base {
 
 impl Chain {
     /// A chain that goes on behind a frame whose bytes are known to be right.
-    pub(crate) fn behind<E: DeserializeOwned>(number: u64, bytes: &[u8]) -> Result<Self, Fault> {
-        let frame: Frame<E> = decode(number, bytes)?;
-        Ok(Self::at(&frame, FrameHash::of(bytes)))
+    pub(crate) fn behind<E: DeserializeOwned>(number: u64, bytes: &[u8], reads: Formats) -> Result<Self, Fault> {
+        let frame: Frame<E> = decode(number, bytes, reads)?;
+        Self::at(&frame, FrameHash::of(bytes)).readable(reads)
     }
 
     /// A chain that goes on behind this frame.
@@ -163,24 +167,35 @@ impl Chain {
         chain
     }
 
+    /// For a reader of these formats, if what comes next is one of them.
+    fn readable(self, reads: Formats) -> Result<Self, Fault> {
+        let (number, format) = (self.next(), self.format);
+        if format > reads.newest { Err(Fault::NewerFormat { number, format }) } else { Ok(Self { reads, ..self }) }
+    }
+
     /// As [`Chain::behind`], of the journal that was read before: no other may take its place.
     pub(crate) fn restart_behind(&self, base: Self) -> Result<Self, Fault> {
         match (self.journal, base.journal) {
             (Some(expected), Some(found)) if expected != found => {
                 Err(Fault::OtherJournal { number: base.position.number, expected, found })
             }
-            (Some(_) | None, _) => Ok(base),
+            (Some(_) | None, _) => base.readable(self.reads),
         }
     }
 
     /// Before the first frame, of a journal that is already known, so that no other may take its place.
     pub(crate) fn restart(&self) -> Self {
-        Self { journal: self.journal, ..Self::default() }
+        Self { reads: self.reads, journal: self.journal, ..Self::default() }
     }
 
     /// The number of the frame that comes next.
     pub(crate) fn next(&self) -> u64 {
         self.position.number + 1
+    }
+
+    /// The format of the frame that comes next. A new journal begins with the oldest that its writer knows.
+    pub(crate) fn next_format(&self) -> u16 {
+        self.format.max(self.reads.oldest)
     }
 
     /// Reads what the stream holds under `number`.
@@ -198,7 +213,7 @@ impl Chain {
     /// Reads what the stream holds under the next number.
     pub(crate) fn accept_next<E: DeserializeOwned>(&mut self, bytes: &[u8]) -> Result<Committed<E>, Fault> {
         let number = self.next();
-        let frame = decode(number, bytes)?;
+        let frame = decode(number, bytes, self.reads)?;
         self.check(number, &frame)?;
         Ok(self.commit(frame, FrameHash::of(bytes), bytes.len() as u64))
     }
@@ -215,6 +230,7 @@ impl Chain {
     fn follow<E>(&mut self, frame: &Frame<E>, hash: FrameHash) {
         self.journal = Some(frame.journal_id);
         self.position = Position { number: frame.number, hash };
+        self.format = if let Body::FormatRaised { to } = frame.body { to } else { frame.format };
         self.epoch = frame.epoch;
         self.time = frame.time;
         self.snapshot = frame.snapshot;
@@ -234,19 +250,28 @@ impl Chain {
         if frame.number != number || !self.is_continued_by(frame) {
             return Err(lost(number, Loss::Disordered));
         }
-        Ok(())
+        match frame.body {
+            Body::FormatRaised { to } if to > self.reads.newest => {
+                Err(Fault::NewerFormat { number: number + 1, format: to })
+            }
+            Body::FormatRaised { .. } | Body::Started { .. } | Body::Stopped | Body::Turns(_) => Ok(()),
+        }
     }
 
-    /// Whether epoch and time of a frame may follow.
+    /// Whether epoch, time, snapshot and format of a frame may follow.
     pub(crate) fn is_continued_by<E>(&self, frame: &Frame<E>) -> bool {
         // A leader begins its epoch and ends it; before the first and after an end only a leader can begin.
         let epoch_continues = match frame.body {
             Body::Started { .. } => frame.epoch == self.epoch + 1,
-            Body::Stopped | Body::Turns(_) => frame.epoch == self.epoch && self.position.number > 0 && !self.stopped,
+            Body::Stopped | Body::FormatRaised { .. } | Body::Turns(_) => {
+                frame.epoch == self.epoch && self.position.number > 0 && !self.stopped
+            }
         };
+        let raises = !matches!(frame.body, Body::FormatRaised { to } if to <= frame.format);
+        let format_continues = raises && (self.format == 0 || frame.format == self.format);
         // A frame names the snapshot that the one before names, or itself.
         let snapshot_continues = frame.snapshot == self.snapshot || frame.snapshot == frame.number;
-        epoch_continues && snapshot_continues && frame.time >= self.time
+        epoch_continues && format_continues && snapshot_continues && frame.time >= self.time
     }
 }
 
@@ -254,8 +279,8 @@ pub(crate) fn lost(number: u64, loss: Loss) -> Fault {
     Fault::DataLoss { first: number, last: number, loss }
 }
 
-pub(crate) fn decode<E: DeserializeOwned>(number: u64, bytes: &[u8]) -> Result<Frame<E>, Fault> {
-    Frame::decode(bytes).map_err(|error| match error {
+pub(crate) fn decode<E: DeserializeOwned>(number: u64, bytes: &[u8], formats: Formats) -> Result<Frame<E>, Fault> {
+    Frame::decode_of(bytes, formats).map_err(|error| match error {
         Undecodable::NewerFormat { format } => Fault::NewerFormat { number, format },
         Undecodable::UnreleasedFormat { format } => Fault::UnreleasedFormat { number, format },
         Undecodable::Malformed(_) => lost(number, Loss::Unreadable),

@@ -9,7 +9,7 @@ use laneway_contract::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::frame::{ENVELOPE_BYTES, FORMAT, FrameHash, MAX_TURN_BYTES};
+use crate::frame::{Body, ENVELOPE_BYTES, Frame, FrameHash, MAX_TURN_BYTES};
 use crate::msgpack::{array_head, integer, short_binary, string, unsigned, variant_head};
 
 /// More bytes at the head of a turn than its time and its number of events ever take.
@@ -108,6 +108,7 @@ impl<E: Serialize> TurnDraft<E> {
 /// The fields of a frame before its body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Envelope {
+    pub(crate) format: u16,
     pub(crate) journal_id: Uuid,
     pub(crate) epoch: u64,
     pub(crate) number: u64,
@@ -121,6 +122,7 @@ pub(crate) struct Envelope {
 pub(crate) enum Draft<'a> {
     Started { instance: &'a str, process: Uuid, attempt: u64 },
     Stopped,
+    FormatRaised { to: u16 },
     Turns(&'a [Vec<u8>]),
 }
 
@@ -129,7 +131,7 @@ impl Envelope {
     pub(crate) fn seal(&self, body: Draft<'_>) -> Bytes {
         let mut bytes = Vec::with_capacity(ENVELOPE_BYTES + body.size());
         array_head(&mut bytes, 8);
-        unsigned(&mut bytes, u64::from(FORMAT));
+        unsigned(&mut bytes, u64::from(self.format));
         short_binary(&mut bytes, self.journal_id.as_bytes());
         unsigned(&mut bytes, self.epoch);
         unsigned(&mut bytes, self.number);
@@ -139,13 +141,19 @@ impl Envelope {
         body.write(&mut bytes);
         Bytes::from(bytes)
     }
+
+    /// The frame itself.
+    pub(crate) fn frame<E>(self, body: Body<E>) -> Frame<E> {
+        let Self { format, journal_id, epoch, number, prev, time, snapshot } = self;
+        Frame { format, journal_id, epoch, number, prev, time, snapshot, body }
+    }
 }
 
 impl Draft<'_> {
     fn size(&self) -> usize {
         match self {
             Self::Started { instance, .. } => instance.len(),
-            Self::Stopped => 0,
+            Self::Stopped | Self::FormatRaised { .. } => 0,
             Self::Turns(turns) => turns.iter().map(Vec::len).sum(),
         }
     }
@@ -161,6 +169,11 @@ impl Draft<'_> {
                 unsigned(bytes, *attempt);
             }
             Self::Stopped => string(bytes, "Stopped"),
+            Self::FormatRaised { to } => {
+                variant_head(bytes, "FormatRaised");
+                array_head(bytes, 1);
+                unsigned(bytes, u64::from(*to));
+            }
             Self::Turns(turns) => {
                 variant_head(bytes, "Turns");
                 array_head(bytes, turns.len() as u32);

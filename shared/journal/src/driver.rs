@@ -34,8 +34,8 @@ pub struct JournalConfig {
 /// What happened to the journal.
 #[derive(Debug)]
 pub enum Progress<E, T> {
-    /// Apply this committed frame to the state. While this process leads, these are only its own `Started` frames: the
-    /// turns that it pushed were applied when they were decided.
+    /// Apply this committed frame to the state. While this process leads, these are only its own `Started` and
+    /// `FormatRaised`: the turns that it pushed were applied when they were decided.
     Followed(Committed<E>),
     /// This process leads: turns may be begun, and replies carry this epoch.
     Leading {
@@ -144,6 +144,18 @@ impl<E: Serialize + DeserializeOwned, T> Journal<E, T> {
     #[must_use]
     pub fn answers_until(&self) -> Option<BootMillis> {
         self.node.answers_until()
+    }
+
+    /// The format of the next frame.
+    #[must_use]
+    pub fn format(&self) -> u16 {
+        self.node.format()
+    }
+
+    /// Raises the format of the journal, if this process leads and writes such frames: to be called between two turns, when
+    /// all who read the journal read that format. Turns wait until it is written, then comes its [`Progress::Followed`].
+    pub fn raise_format(&mut self, to: u16) {
+        self.node.raise_format(to);
     }
 
     /// The epoch of the newest leader that this process knows of; its own while it leads.

@@ -86,7 +86,7 @@ impl<E: DeserializeOwned> Follower<E> {
         if let Some(bytes) = own
             && self.chain.journal.is_none()
         {
-            self.chain = Chain::behind::<E>(self.chain.position.number, &bytes)?;
+            self.chain = Chain::behind::<E>(self.chain.position.number, &bytes, self.chain.reads)?;
         }
         Ok(())
     }

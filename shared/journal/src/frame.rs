@@ -7,8 +7,24 @@ use serde::de::{self, DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-/// The format that this program writes, and the only one that it reads: those before were never released.
+/// The newest format that this program reads and writes. There is no other yet: those before it were never released.
 pub const FORMAT: u16 = 3;
+
+/// The formats that a program reads and writes, all from the oldest to the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Formats {
+    /// A new journal begins with it.
+    pub oldest: u16,
+    /// The journal is raised to it as soon as all who read the journal know it.
+    pub newest: u16,
+}
+
+impl Default for Formats {
+    /// Those of this program.
+    fn default() -> Self {
+        Self { oldest: FORMAT, newest: FORMAT }
+    }
+}
 
 /// A frame takes no further turn that would make it larger than this, in bytes.
 pub const FRAME_CLOSES_AT: usize = 256 * 1024;
@@ -27,7 +43,8 @@ const _: () = assert!(FRAME_CLOSES_AT < MAX_FRAME_BYTES);
 /// One message of the journal stream: a group commit of all turns that arrived while the frame before was in flight.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame<E> {
-    /// The format of the frame. A reader that knows only older ones stops before it applies anything of it.
+    /// The format of the frame: that of the one before it, or what a [`Body::FormatRaised`] has raised it to. A reader that
+    /// knows only older ones stops before it applies anything of it.
     pub format: u16,
     /// The journal that this frame belongs to, made with its first frame.
     pub journal_id: Uuid,
@@ -60,6 +77,11 @@ pub enum Body<E> {
     },
     /// The leader has gone in good order: a standby may start at once.
     Stopped,
+    /// All frames behind this one have a newer format. A reader that does not know it stops here, before it applies any.
+    FormatRaised {
+        /// The format of the next frame.
+        to: u16,
+    },
     /// Turns in the order in which they were decided. None at all is the heartbeat.
     Turns(Vec<Turn<E>>),
 }
@@ -190,12 +212,18 @@ pub enum Undecodable {
 }
 
 impl<E: DeserializeOwned> Frame<E> {
-    /// Reads a stored frame. The format is looked at before anything else, since nothing after it may be what it seems.
+    /// Reads a stored frame of any format that this program knows.
     pub fn decode(bytes: &[u8]) -> Result<Self, Undecodable> {
+        Self::decode_of(bytes, Formats::default())
+    }
+
+    /// Reads a stored frame of any of these formats. The format is looked at before anything else, since nothing after it
+    /// may be what it seems.
+    pub(crate) fn decode_of(bytes: &[u8], formats: Formats) -> Result<Self, Undecodable> {
         match peek_format(bytes) {
             None => Err(Undecodable::Malformed("it does not begin with a format".to_owned())),
-            Some(format) if format > FORMAT => Err(Undecodable::NewerFormat { format }),
-            Some(format) if format < FORMAT => Err(Undecodable::UnreleasedFormat { format }),
+            Some(format) if format > formats.newest => Err(Undecodable::NewerFormat { format }),
+            Some(format) if format < formats.oldest => Err(Undecodable::UnreleasedFormat { format }),
             Some(_) => rmp_serde::from_slice(bytes).map_err(|error| Undecodable::Malformed(error.to_string())),
         }
     }

@@ -13,7 +13,7 @@ use crate::check::{ClockCheck, Permit, ServerInfo};
 use crate::clock::{BootMillis, Now};
 use crate::draft::{Draft, Envelope, TurnDraft};
 use crate::fence::{Flight, PublishOutcome, ReadOutcome, Verdict};
-use crate::frame::{ENVELOPE_BYTES, FRAME_CLOSES_AT, Position};
+use crate::frame::{Body, ENVELOPE_BYTES, FRAME_CLOSES_AT, Frame, Position};
 use crate::node::{Action, Common, Next, NotLeading, Released};
 use crate::standby::Candidacy;
 use crate::time::JournalTime;
@@ -28,6 +28,9 @@ pub(crate) struct Leader<E, T> {
     time: JournalTime,
     /// Journal time is to step forward with a new `Started`; turns wait until it is written.
     step: bool,
+    /// The format is to be raised to this; turns wait until that is written, so that none is decided under one format and
+    /// stored under another.
+    raise: Option<u16>,
     check: ClockCheck,
     queue: VecDeque<Queued<T>>,
     queued_bytes: usize,
@@ -53,6 +56,7 @@ struct Queued<T> {
 enum InFlight<E, T> {
     Started(Candidacy<E>),
     Stopped(Sealed),
+    FormatRaised(Flight, Frame<E>),
     Turns(Sealed, Vec<T>),
 }
 
@@ -68,6 +72,7 @@ impl<E, T> InFlight<E, T> {
     fn flight(&self) -> &Flight {
         match self {
             Self::Started(candidacy) => &candidacy.flight,
+            Self::FormatRaised(flight, _) => flight,
             Self::Stopped(sealed) | Self::Turns(sealed, _) => &sealed.flight,
         }
     }
@@ -75,6 +80,7 @@ impl<E, T> InFlight<E, T> {
     fn flight_mut(&mut self) -> &mut Flight {
         match self {
             Self::Started(candidacy) => &mut candidacy.flight,
+            Self::FormatRaised(flight, _) => flight,
             Self::Stopped(sealed) | Self::Turns(sealed, _) => &mut sealed.flight,
         }
     }
@@ -93,6 +99,7 @@ impl<E: Serialize + DeserializeOwned, T> Leader<E, T> {
             report: Some(Report::TakenOver),
             time: candidacy.time,
             step: false,
+            raise: None,
             check: ClockCheck::default(),
             queue: VecDeque::new(),
             queued_bytes: 0,
@@ -177,7 +184,15 @@ impl<E: Serialize + DeserializeOwned, T> Leader<E, T> {
     }
 
     pub(crate) fn may_answer(&mut self, common: &Common<E, T>, now: Now) -> bool {
-        self.holds(common, now) && self.report.is_none() && !self.step && !common.stopping
+        let due = self.step || self.raise.is_some();
+        self.holds(common, now) && self.report.is_none() && !due && !common.stopping
+    }
+
+    /// Writes that frames have this format from the next on, unless they have it. It falls away with the lease.
+    pub(crate) fn raise(&mut self, common: &Common<E, T>, to: u16) {
+        if to > common.chain.next_format() && to <= common.settings.formats.newest {
+            self.raise = Some(to);
+        }
     }
 
     pub(crate) fn answers_until(&self, common: &Common<E, T>) -> Option<BootMillis> {
@@ -190,7 +205,8 @@ impl<E: Serialize + DeserializeOwned, T> Leader<E, T> {
     }
 
     pub(crate) fn push(&mut self, common: &Common<E, T>, turn: TurnDraft<E>, effects: T) -> Result<(), NotLeading> {
-        let too_late = matches!(self.flight, Some(InFlight::Started(_) | InFlight::Stopped(_)));
+        let too_late =
+            matches!(self.flight, Some(InFlight::Started(_) | InFlight::Stopped(_) | InFlight::FormatRaised(..)));
         if too_late || turn.epoch() != common.chain.epoch {
             return Err(NotLeading);
         }
@@ -226,7 +242,7 @@ impl<E: Serialize + DeserializeOwned, T> Leader<E, T> {
 
     fn next_flight(&mut self, common: &mut Common<E, T>, now: Now) -> Option<InFlight<E, T>> {
         // IMPORTANT: turns first, whatever else is due: only then does memory equal the journal, and only then may a
-        // `Started` or `Stopped` follow.
+        // `Started`, `Stopped` or `FormatRaised` follow.
         if !self.queue.is_empty() {
             return self.close_frame(common, now);
         }
@@ -242,6 +258,11 @@ impl<E: Serialize + DeserializeOwned, T> Leader<E, T> {
                 }
                 Permit::Ask | Permit::Wait => None,
             };
+        }
+        if let Some(to) = self.raise {
+            let envelope = self.envelope(common, now)?;
+            let flight = Flight::new(envelope.number, envelope.seal(Draft::FormatRaised { to }));
+            return Some(InFlight::FormatRaised(flight, envelope.frame(Body::FormatRaised { to })));
         }
         if now.boot >= self.heartbeat_due(common) { self.close_frame(common, now) } else { None }
     }
@@ -274,17 +295,26 @@ impl<E: Serialize + DeserializeOwned, T> Leader<E, T> {
     }
 
     fn seal(&mut self, common: &Common<E, T>, now: Now, body: Draft<'_>, marks_snapshot: bool) -> Option<Sealed> {
+        let mut envelope = self.envelope(common, now)?;
+        if marks_snapshot {
+            envelope.snapshot = envelope.number;
+        }
+        let Envelope { time, snapshot, .. } = envelope;
+        Some(Sealed { flight: Flight::new(envelope.number, envelope.seal(body)), time, snapshot })
+    }
+
+    /// Of the next frame.
+    fn envelope(&mut self, common: &Common<E, T>, now: Now) -> Option<Envelope> {
         let chain = &common.chain;
-        let envelope = Envelope {
+        Some(Envelope {
+            format: common.chain.next_format(),
             journal_id: chain.journal?,
             epoch: chain.epoch,
             number: chain.next(),
             prev: chain.position.hash,
             time: self.time.read(now),
-            snapshot: if marks_snapshot { chain.next() } else { chain.snapshot },
-        };
-        let Envelope { time, snapshot, .. } = envelope;
-        Some(Sealed { flight: Flight::new(envelope.number, envelope.seal(body)), time, snapshot })
+            snapshot: chain.snapshot,
+        })
     }
 
     fn judge(&mut self, common: &mut Common<E, T>, verdict: Verdict) -> Next<E, T> {
@@ -313,6 +343,11 @@ impl<E: Serialize + DeserializeOwned, T> Leader<E, T> {
             InFlight::Stopped(sealed) => {
                 sealed.enter(&mut common.chain);
                 return Next::Ended;
+            }
+            InFlight::FormatRaised(flight, frame) => {
+                self.raise = None;
+                let committed = common.chain.commit(frame, flight.hash(), flight.size());
+                common.out.push_back(Action::Apply(committed));
             }
             InFlight::Turns(sealed, effects) => {
                 sealed.enter(&mut common.chain);

@@ -45,7 +45,7 @@ pub use chain::{Base, Fault, Loss};
 pub use draft::{TurnDraft, TurnTooLarge};
 pub use driver::{Journal, JournalConfig, Progress};
 pub use follow::{Follower, check_position};
-pub use frame::{Body, Committed, Frame, FrameHash, Position, Turn};
+pub use frame::{Body, Committed, Formats, Frame, FrameHash, Position, Turn};
 pub use node::{NotLeading, Released};
 pub use recording::{RecordingError, RecordingReader, RecordingWriter};
 pub use snapshot::Snapshots;

@@ -17,7 +17,7 @@ pub use crate::check::ServerInfo;
 use crate::clock::{BootMillis, Now};
 use crate::draft::TurnDraft;
 pub use crate::fence::{PublishOutcome, ReadOutcome};
-use crate::frame::{Committed, Position};
+use crate::frame::{Committed, Formats, Position};
 use crate::leader::Leader;
 use crate::standby::Standby;
 
@@ -35,6 +35,8 @@ pub struct Settings {
     pub lease_ms: u64,
     /// How much longer than a lease a standby waits without a frame, in milliseconds.
     pub margin_ms: u64,
+    /// What this process reads and writes: those of the program, but for tests.
+    pub formats: Formats,
 }
 
 /// What a node asks for or reports.
@@ -145,8 +147,8 @@ impl<E: Serialize + DeserializeOwned, T> Node<E, T> {
             known_end: u64::from(settings.new_journal.is_none()),
             witness: Position::START,
             had: 0,
+            chain: Chain { reads: settings.formats, ..Chain::default() },
             settings,
-            chain: Chain::default(),
             attempts: 0,
             stopping: false,
             out: VecDeque::new(),
@@ -277,6 +279,21 @@ impl<E: Serialize + DeserializeOwned, T> Node<E, T> {
         match &mut self.role {
             Role::Leader(leader) => leader.may_answer(&self.common, now),
             Role::Standby(_) | Role::Ended => false,
+        }
+    }
+
+    /// The format of the next frame.
+    #[must_use]
+    pub fn format(&self) -> u16 {
+        self.common.chain.next_format()
+    }
+
+    /// Raises the format of the journal, if this node leads and writes such frames: to be called between two turns, when all
+    /// who read the journal read that format. Turns wait until it is written.
+    pub fn raise_format(&mut self, to: u16) {
+        match &mut self.role {
+            Role::Leader(leader) => leader.raise(&self.common, to),
+            Role::Standby(_) | Role::Ended => {}
         }
     }
 

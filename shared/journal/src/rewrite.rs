@@ -132,8 +132,8 @@ impl<E: Serialize + DeserializeOwned> Rewriter<E> {
     ) -> Result<(), RewriteError> {
         let chain = self.replay.chain();
         let (number, prev, time) = (chain.next(), chain.position.hash, now.max(chain.time));
-        let snapshot = chain.snapshot;
-        let bytes = Envelope { journal_id, epoch, number, prev, time, snapshot }.seal(draft);
+        let (format, snapshot) = (chain.next_format(), chain.snapshot);
+        let bytes = Envelope { format, journal_id, epoch, number, prev, time, snapshot }.seal(draft);
         self.keep(number, bytes).await.map(drop)
     }
 

@@ -13,7 +13,7 @@ use crate::check::{ClockCheck, Permit, ServerInfo};
 use crate::clock::{BootMillis, Now};
 use crate::draft::{Draft, Envelope};
 use crate::fence::{Flight, LOOK_AGAIN_MS, LOST_AFTER_ANSWERS, PublishOutcome, ReadOutcome, Step, Verdict};
-use crate::frame::{Body, FORMAT, Frame, FrameHash, Position};
+use crate::frame::{Body, Frame, FrameHash, Position};
 use crate::leader::Leader;
 use crate::node::{Action, Common, Next, Settings};
 use crate::time::JournalTime;
@@ -50,6 +50,7 @@ impl<E> Candidacy<E> {
         let Settings { instance, process, .. } = &common.settings;
         let (process, attempt) = (*process, common.attempts);
         let envelope = Envelope {
+            format: common.chain.next_format(),
             journal_id: common.chain.journal.or(common.settings.new_journal)?,
             epoch: common.chain.epoch + 1,
             number: common.chain.next(),
@@ -58,16 +59,7 @@ impl<E> Candidacy<E> {
             snapshot: common.chain.snapshot,
         };
         let bytes = envelope.seal(Draft::Started { instance, process, attempt });
-        let frame = Frame {
-            format: FORMAT,
-            journal_id: envelope.journal_id,
-            epoch: envelope.epoch,
-            number: envelope.number,
-            prev: envelope.prev,
-            time: envelope.time,
-            snapshot: envelope.snapshot,
-            body: Body::Started { instance: instance.clone(), process, attempt },
-        };
+        let frame = envelope.frame(Body::Started { instance: instance.clone(), process, attempt });
         Some(Self { flight: Flight::new(envelope.number, bytes), frame, time })
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use laneway_bus::{Bus, ensure_streams, stream_config};
 use laneway_contract::{Prefix, Stream};
 use laneway_journal::node::Settings;
-use laneway_journal::{Body, Committed, Fault, Follower, Journal, JournalConfig, Loss, Position, Progress};
+use laneway_journal::{Body, Committed, Fault, Follower, Formats, Journal, JournalConfig, Loss, Position, Progress};
 use laneway_tests::nats::NatsServer;
 use laneway_tests::stack::connect;
 use tokio::time::timeout;
@@ -29,6 +29,7 @@ fn journal(bus: &Bus, instance: &str) -> Log {
             new_journal: Some(Uuid::now_v7()),
             lease_ms: 1_500,
             margin_ms: 500,
+            formats: Formats::default(),
         },
     };
     Journal::new(bus.client().clone(), config)

@@ -101,6 +101,7 @@ impl Past {
         match &frame.body {
             Body::Started { instance, .. } => self.leader = Some(instance.clone()),
             Body::Stopped => self.leader = None,
+            Body::FormatRaised { .. } => {}
             Body::Turns(turns) => {
                 for event in turns.iter().flat_map(|turn| &turn.events) {
                     self.pools.observe(event);

@@ -42,6 +42,9 @@ impl Leader {
         match &frame.body {
             Body::Started { instance, .. } => tracing::info!(instance, epoch = frame.epoch, number, "a leader begins"),
             Body::Stopped => tracing::info!(epoch = frame.epoch, number, "the leader has gone"),
+            Body::FormatRaised { to } => {
+                tracing::info!(format = to, number, "the journal has a newer format from here");
+            }
             Body::Turns(_) => {}
         }
         self.core.follow(committed)?;

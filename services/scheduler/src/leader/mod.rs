@@ -26,6 +26,7 @@ use crate::desk::{Desk, Order};
 use crate::lease::Lease;
 use crate::office::Office;
 use crate::publisher::Publisher;
+use crate::raising::Raising;
 use crate::recorded::Recorded;
 use crate::snapshots::{NotTaken, Taking};
 use crate::start::Replay;
@@ -47,7 +48,7 @@ const DRAIN: Duration = Duration::from_secs(8);
 pub(crate) async fn run(bus: Bus, config: SchedulerConfig, shutdown: Shutdown) -> Result<(), SchedulerError> {
     let Some(prepared) = shutdown.unless_requested(prepare(&bus, &config)).await else { return Ok(()) };
     let (journal, announcements) = prepared?;
-    let SchedulerConfig { instance, limits, catalog, memory, snapshots } = config;
+    let SchedulerConfig { instance, limits, catalog, memory, snapshots, formats } = config;
     let settings = Settings { limits, memory, new_hash_key: new_hash_key()?, digest_every_frames: DIGEST_EVERY_FRAMES };
     let publisher = Publisher::start(&bus);
     let mut connections = bus.connections();
@@ -55,6 +56,7 @@ pub(crate) async fn run(bus: Bus, config: SchedulerConfig, shutdown: Shutdown) -
     let mut leader = Leader {
         connections,
         snapshots: Taking::new(bus.clone(), snapshots),
+        raising: Raising::new(bus.clone(), formats),
         replay: Replay::up_to(0),
         unread: true,
         bus,
@@ -85,6 +87,7 @@ async fn prepare(bus: &Bus, config: &SchedulerConfig) -> Result<(Journal<Event, 
         new_journal: (recorded.is_nothing() && !snapshots_are_left(bus).await).then(Uuid::now_v7),
         lease_ms: LEADER_LEASE_MS,
         margin_ms: TAKEOVER_MARGIN_MS,
+        formats: config.formats,
     };
     let stream = bus.prefix().stream(Stream::Journal);
     let subject = bus.prefix().subject(&Subject::Journal);
@@ -117,6 +120,7 @@ struct Leader {
     announcements: Subscriber,
     connections: watch::Receiver<u64>,
     snapshots: Taking,
+    raising: Raising,
     replay: Replay,
     /// Nothing of the journal was read since the state is an empty one.
     unread: bool,
@@ -150,6 +154,7 @@ enum Wake {
     Orders(Vec<Order>),
     Heard(Option<Message>),
     Snapshot(Result<SnapshotTaken, NotTaken>),
+    ReadByAll(u16),
     Reconnected,
     Time,
     Stop,
@@ -175,6 +180,7 @@ impl Leader {
                 Wake::Heard(Some(message)) => self.heard(&message),
                 Wake::Heard(None) => return Err(BusError::Closed.into()),
                 Wake::Snapshot(outcome) => self.snapshots.took(outcome),
+                Wake::ReadByAll(format) => self.core.journal.raise_format(format),
                 Wake::Reconnected => self.core.reconnected(|message| self.publisher.send(message)),
                 Wake::Time => {}
                 Wake::Stop => self.begin_to_end(),
@@ -202,7 +208,8 @@ impl Leader {
 
     async fn wake(&mut self, shutdown: &Shutdown) -> Wake {
         let (pause, room) = (self.core.pause(), self.core.has_room());
-        let Self { core, announcements, connections, reception, ending, snapshots, .. } = self;
+        let in_force = self.core.leads().then(|| self.core.journal.format());
+        let Self { core, announcements, connections, reception, ending, snapshots, raising, .. } = self;
         let orders = reception.as_mut().map(|reception| &mut reception.orders);
         let (stopping, end) = match ending {
             Ending::No => (false, None),
@@ -217,6 +224,7 @@ impl Leader {
             message = announcements.next() => Wake::Heard(message),
             orders = take(orders), if room => Wake::Orders(orders),
             outcome = snapshots.ended() => Wake::Snapshot(outcome),
+            format = raising.read_by_all(in_force.unwrap_or_default()), if in_force.is_some() => Wake::ReadByAll(format),
             Ok(()) = connections.changed() => Wake::Reconnected,
             () = drained(ending) => Wake::Drained,
             () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => Wake::TooLate,

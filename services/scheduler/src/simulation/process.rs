@@ -6,7 +6,7 @@ use laneway_contract::*;
 use laneway_journal::clock::Now;
 use laneway_journal::node::{self, Node};
 use laneway_journal::testing::{Clocks, Rng};
-use laneway_journal::{NotLeading, Position, TurnDraft};
+use laneway_journal::{Formats, NotLeading, Position, TurnDraft};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -162,6 +162,7 @@ fn fresh(index: usize, rng: &mut Rng, now: Now) -> (Core<SimLog>, Uuid) {
         new_journal: Some(journal),
         lease_ms: LEADER_LEASE_MS,
         margin_ms: MARGIN_MS,
+        formats: Formats::default(),
     };
     let mut bytes = [0; 32];
     bytes[..16].copy_from_slice(key.as_bytes());

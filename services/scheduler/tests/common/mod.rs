@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use laneway_bus::{Bus, ConnectOptions};
 use laneway_contract::*;
-use laneway_journal::{Body, Follower, Position};
+use laneway_journal::{Body, Follower, Formats, Position};
 use laneway_runtime::Shutdown;
 use laneway_scheduler::{SchedulerConfig, SchedulerError, SnapshotSchedule};
 use serde::Serialize;
@@ -90,17 +90,30 @@ impl World {
     }
 
     pub async fn scheduler_as(&self, instance: &str, limits: Option<Limits>, snapshots: SnapshotSchedule) -> Scheduler {
-        Self::run_on(self.server.bus(instance).await, instance, limits, snapshots)
+        Self::run_on(self.server.bus(instance).await, instance, limits, snapshots, Formats::default())
     }
 
     pub fn scheduler_on(bus: Bus, instance: &str, limits: Option<Limits>) -> Scheduler {
-        Self::run_on(bus, instance, limits, SnapshotSchedule::default())
+        Self::run_on(bus, instance, limits, SnapshotSchedule::default(), Formats::default())
     }
 
-    fn run_on(bus: Bus, instance: &str, limits: Option<Limits>, snapshots: SnapshotSchedule) -> Scheduler {
+    /// A scheduler of a program that reads and writes these formats.
+    pub async fn scheduler_of(&self, instance: &str, formats: Formats) -> Scheduler {
+        let bus = self.server.bus(instance).await;
+        Self::run_on(bus, instance, None, SnapshotSchedule::default(), formats)
+    }
+
+    fn run_on(
+        bus: Bus,
+        instance: &str,
+        limits: Option<Limits>,
+        snapshots: SnapshotSchedule,
+        formats: Formats,
+    ) -> Scheduler {
         let shutdown = Shutdown::new();
         let (catalog, memory) = (Catalog::built_in().unwrap(), MemoryLimits::default());
-        let config = SchedulerConfig { instance: instance.to_owned(), limits, catalog, memory, snapshots };
+        let instance = instance.to_owned();
+        let config = SchedulerConfig { instance, limits, catalog, memory, snapshots, formats };
         let task = laneway_runtime::spawn("scheduler", laneway_scheduler::run(bus.clone(), config, shutdown.clone()));
         Scheduler { shutdown, task, bus }
     }

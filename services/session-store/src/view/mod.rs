@@ -256,7 +256,7 @@ impl Writer {
                 return Err(ViewError::Gap { expected, found: committed.position.number });
             }
             match &frame.body {
-                Body::Started { .. } | Body::Stopped => {}
+                Body::Started { .. } | Body::Stopped | Body::FormatRaised { .. } => {}
                 Body::Turns(turns) => {
                     for event in turns.iter().flat_map(|turn| &turn.events) {
                         draft.event(expected, event)?;

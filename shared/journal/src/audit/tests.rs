@@ -7,14 +7,22 @@ use uuid::Uuid;
 
 use super::{Audit, Audited, Damage, Finding, Witness};
 use crate::draft::{Draft, Envelope, TurnDraft};
-use crate::frame::{FrameHash, Position};
+use crate::frame::{FORMAT, FrameHash, Position};
 
 const JOURNAL: Uuid = Uuid::from_u128(1);
 const FRAMES: u64 = 9;
 
 /// A frame with one event behind `prev`.
 fn frame(journal_id: Uuid, number: u64, prev: FrameHash, time: i64) -> Bytes {
-    let envelope = Envelope { journal_id, epoch: 1, number, prev, time: Timestamp::from_millis(time), snapshot: 0 };
+    let envelope = Envelope {
+        format: FORMAT,
+        journal_id,
+        epoch: 1,
+        number,
+        prev,
+        time: Timestamp::from_millis(time),
+        snapshot: 0,
+    };
     if number == 1 {
         return envelope.seal(Draft::Started { instance: "a", process: Uuid::nil(), attempt: 1 });
     }

@@ -5,15 +5,23 @@ use bytes::Bytes;
 use laneway_contract::Timestamp;
 use uuid::Uuid;
 
-use super::{Chain, Fault, Link, Loss};
+use super::{Base, Chain, Fault, Link, Loss};
 use crate::draft::{Draft, Envelope};
-use crate::frame::FrameHash;
+use crate::frame::{FORMAT, Formats, FrameHash, Position};
 
 const JOURNAL: Uuid = Uuid::from_u128(1);
 
 fn envelope(number: u64, epoch: u64, prev: &[u8], time: i64) -> Envelope {
     let prev = if prev.is_empty() { FrameHash::ZERO } else { FrameHash::of(prev) };
-    Envelope { journal_id: JOURNAL, epoch, number, prev, time: Timestamp::from_millis(time), snapshot: 0 }
+    Envelope {
+        format: FORMAT,
+        journal_id: JOURNAL,
+        epoch,
+        number,
+        prev,
+        time: Timestamp::from_millis(time),
+        snapshot: 0,
+    }
 }
 
 fn start(instance: &str) -> Draft<'_> {
@@ -86,10 +94,7 @@ fn a_fault_says_what_is_wrong_with_which_frames_and_what_to_run() {
     // Nothing is damaged: another program reads it.
     says(
         Fault::NewerFormat { number: 2, format: 99 },
-        &format!(
-            "newer_format: frame 2 of the journal has format 99, this program reads up to {}",
-            crate::frame::FORMAT
-        ),
+        &format!("newer_format: from frame 2 on the journal has format 99, this program reads up to {FORMAT}"),
     );
 }
 
@@ -124,6 +129,52 @@ fn another_journal_is_refused_also_from_its_start() {
 fn a_newer_format_stops_the_reader() {
     let fault = Fault::NewerFormat { number: 2, format: 4 };
     assert_eq!(after_first().accept::<u64>(2, &[0x98, 0x04]).unwrap_err(), fault);
+}
+
+/// A journal of format 3 that is raised to 4, and then goes on.
+fn raised() -> [Bytes; 4] {
+    let first = started();
+    let raise = envelope(2, 1, &first, 100).seal(Draft::FormatRaised { to: 4 });
+    let third = Envelope { format: 4, ..envelope(3, 1, &raise, 100) }.seal(Draft::Turns(&[]));
+    let fourth = Envelope { format: 4, ..envelope(4, 2, &third, 100) }.seal(start("b"));
+    [first, raise, third, fourth]
+}
+
+#[test]
+fn a_raise_stops_a_reader_that_does_not_know_the_format_before_it_applies_anything_of_it() {
+    let [_, raise, third, _] = raised();
+    let mut chain = after_first();
+    let before = chain.position;
+    let fault = Fault::NewerFormat { number: 3, format: 4 };
+    assert_eq!(chain.accept::<u64>(2, &raise).unwrap_err(), fault);
+    assert_eq!(chain.position, before);
+    // Nor does it begin behind that frame, or read any that follows.
+    let position = |number, bytes: &Bytes| Position { number, hash: FrameHash::of(bytes) };
+    assert_eq!(Base::at::<u64>(position(2, &raise), &raise).unwrap_err(), fault);
+    assert_eq!(Base::at::<u64>(position(3, &third), &third).unwrap_err(), fault);
+}
+
+#[test]
+fn behind_a_raise_every_frame_has_the_new_format_and_before_it_none() {
+    let reads = Formats { oldest: FORMAT, newest: 4 };
+    let mut chain = Chain { reads, ..Chain::default() };
+    for (number, bytes) in (1..).zip(&raised()) {
+        assert!(matches!(chain.accept::<u64>(number, bytes), Ok(Link::Next(_))), "frame {number}");
+        assert_eq!(chain.format, if number == 1 { FORMAT } else { 4 });
+    }
+    let [_, _, third, _] = raised();
+    chain = Chain { reads, ..after_first() };
+    let refused = |chain: &Chain, number, bytes: &Bytes| {
+        let fault = chain.clone().accept::<u64>(number, bytes).unwrap_err();
+        assert_eq!(fault, Fault::DataLoss { first: number, last: number, loss: Loss::Disordered });
+    };
+    let early = Envelope { format: 4, ..envelope(2, 1, &started(), 100) };
+    refused(&chain, 2, &early.seal(Draft::Turns(&[])));
+    refused(&chain, 2, &envelope(2, 1, &started(), 100).seal(Draft::FormatRaised { to: FORMAT }));
+    for (number, bytes) in (2..).zip(&raised()[1..3]) {
+        assert!(matches!(chain.accept::<u64>(number, bytes), Ok(Link::Next(_))), "frame {number}");
+    }
+    refused(&chain, 4, &envelope(4, 1, &third, 100).seal(Draft::Turns(&[])));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::draft::{Draft, Envelope, TurnDraft, TurnTooLarge};
 
 fn envelope() -> Envelope {
     Envelope {
+        format: FORMAT,
         journal_id: Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef),
         epoch: 3,
         number: 70_000,
@@ -53,6 +54,7 @@ fn golden_bytes_of_format_3() {
         (seal(&turns()), "81a55475726e739292cf0000019b76daa87892a161a2626392cf0000019b76daa87991a164"),
         (seal(&[]), "81a55475726e7390"),
         (envelope().seal(Draft::Stopped), "a753746f70706564"),
+        (envelope().seal(Draft::FormatRaised { to: 4 }), "81ac466f726d61745261697365649104"),
         (
             envelope().seal(Draft::Started { instance: "one", process: Uuid::from_u128(0xff), attempt: 200 }),
             "81a75374617274656493a36f6e65c410000000000000000000000000000000ffccc8",
@@ -60,6 +62,7 @@ fn golden_bytes_of_format_3() {
     ];
     for (bytes, body) in cases {
         assert_eq!(hex(&bytes), format!("{head}{body}"));
+        assert_eq!(rmp_serde::to_vec(&Frame::<String>::decode(&bytes).unwrap()).unwrap(), bytes);
     }
     assert_eq!(
         FrameHash::of(&seal(&[])).to_string(),

@@ -9,10 +9,11 @@ use super::{Action, Node, NotLeading, PublishOutcome, ReadOutcome, Released, Ser
 use crate::chain::{Fault, Loss};
 use crate::clock::{BootMillis, Now};
 use crate::fence::LOST_AFTER_ANSWERS;
-use crate::frame::{Body, FRAME_CLOSES_AT, Frame, FrameHash, Position};
+use crate::frame::{Body, FORMAT, FRAME_CLOSES_AT, Formats, Frame, FrameHash, Position};
 
 const LEASE_MS: u64 = 3_000;
 const MARGIN_MS: u64 = 1_000;
+const FORMATS: Formats = Formats { oldest: FORMAT, newest: FORMAT + 2 };
 const WALL: i64 = 1_700_000_000_000;
 
 type Payload = Vec<u8>;
@@ -38,6 +39,7 @@ impl Desk {
             new_journal,
             lease_ms: LEASE_MS,
             margin_ms: MARGIN_MS,
+            formats: FORMATS,
         };
         let start = Now { boot: BootMillis::default(), wall: Timestamp::from_millis(WALL) };
         Self { node: Node::new(settings, start), stream: Vec::new(), boot: 0, wall_ahead: 0 }
@@ -91,7 +93,7 @@ impl Desk {
     fn publish_and_ack(&mut self) -> Body<Payload> {
         let bytes = self.publish();
         self.ack(bytes.clone());
-        Frame::decode(&bytes).unwrap().body
+        read(&bytes).body
     }
 
     fn push(&mut self, events: &[Payload], effect: &'static str) {
@@ -112,6 +114,11 @@ impl Desk {
         assert!(self.poll().is_none(), "does nothing before {boot} ms");
         self.boot = boot;
     }
+}
+
+/// A frame of any format that the node knows.
+fn read(bytes: &[u8]) -> Frame<Payload> {
+    Frame::decode_of(bytes, FORMATS).unwrap()
 }
 
 fn event(bytes: usize) -> Payload {
@@ -295,7 +302,7 @@ fn a_frame_closes_at_its_limit_and_a_large_turn_has_its_own() {
     let mut turns_in_frame = Vec::new();
     for _ in 0..4 {
         let bytes = desk.publish();
-        let Body::Turns(turns) = Frame::<Payload>::decode(&bytes).unwrap().body else { panic!("turns") };
+        let Body::Turns(turns) = read(&bytes).body else { panic!("turns") };
         assert!(bytes.len() <= FRAME_CLOSES_AT || turns.len() == 1);
         turns_in_frame.push(turns.len());
         desk.ack(bytes);
@@ -440,3 +447,4 @@ fn a_leader_whose_stream_is_another_ends() {
     assert!(matches!(desk.poll(), Some(Action::Fault(found)) if found == fault));
 }
 mod behind;
+mod formats;

@@ -14,7 +14,8 @@ fn frames() -> Vec<Bytes> {
     for number in 1..=4 {
         let prev = frames.last().map_or(FrameHash::ZERO, |bytes| FrameHash::of(bytes));
         let time = Timestamp::from_millis(100 * number as i64);
-        let envelope = Envelope { journal_id: Uuid::from_u128(1), epoch: 1, number, prev, time, snapshot: 0 };
+        let envelope =
+            Envelope { format: FORMAT, journal_id: Uuid::from_u128(1), epoch: 1, number, prev, time, snapshot: 0 };
         let body = if number == 1 {
             Draft::Started { instance: "a", process: Uuid::from_u128(7), attempt: 1 }
         } else {

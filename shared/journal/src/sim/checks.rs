@@ -9,6 +9,7 @@ use crate::chain::{Chain, Link};
 use crate::frame::{Body, Frame};
 use crate::node::Released;
 
+use super::process::FORMATS;
 use crate::testing::mix;
 
 /// What a turn does outside once it is in the journal; here, what is needed to check it.
@@ -40,7 +41,7 @@ impl Memory {
     pub(super) fn apply_frame(&mut self, frame: &Frame<u64>) {
         match &frame.body {
             Body::Started { .. } => self.apply_start(frame.epoch),
-            Body::Stopped => {}
+            Body::Stopped | Body::FormatRaised { .. } => {}
             Body::Turns(turns) => turns.iter().flat_map(|turn| &turn.events).for_each(|&event| self.apply(event)),
         }
     }
@@ -61,9 +62,15 @@ pub(super) struct Checks {
     snapshots: HashMap<u64, u64>,
     /// The newest frame with one.
     newest_snapshot: u64,
+    /// The format of the journal when each event was decided.
+    formats: HashMap<u64, u16>,
 }
 
 impl Checks {
+    pub(super) fn new() -> Self {
+        Self { chain: Chain { reads: FORMATS, ..Chain::default() }, ..Self::default() }
+    }
+
     /// Epochs and time never fall, every frame continues the one before, and no turn is in the stream twice.
     pub(super) fn stored(&mut self, number: u64, bytes: &Bytes) {
         let Ok(Link::Next(committed)) = self.chain.accept::<u64>(number, bytes) else {
@@ -72,7 +79,7 @@ impl Checks {
         self.check_snapshot(number, &committed.frame);
         match &committed.frame.body {
             Body::Started { .. } => self.memory.apply_start(committed.frame.epoch),
-            Body::Stopped => {}
+            Body::Stopped | Body::FormatRaised { .. } => {}
             Body::Turns(turns) => {
                 for turn in turns {
                     assert!(turn.at >= self.last_turn_at, "time fell from turn to turn in frame {number}");
@@ -80,6 +87,8 @@ impl Checks {
                     self.last_turn_at = turn.at;
                     for &event in &turn.events {
                         self.memory.apply(event);
+                        let format = committed.frame.format;
+                        assert_eq!(self.formats.get(&event), Some(&format), "event {event} stands in another format");
                         assert_eq!(self.events.insert(event, number), None, "event {event} was stored twice");
                     }
                     self.memories.insert(self.memory, number);
@@ -98,6 +107,11 @@ impl Checks {
             self.newest_snapshot = number;
         }
         assert_eq!(frame.snapshot, self.newest_snapshot, "frame {number} names another snapshot than the newest");
+    }
+
+    /// These events were decided under this format.
+    pub(super) fn decided(&mut self, events: &[u64], format: u16) {
+        self.formats.extend(events.iter().map(|&event| (event, format)));
     }
 
     /// The event will say of a snapshot up to this frame.

@@ -82,6 +82,21 @@ fn processes_that_begin_with_a_snapshot() {
     check(&profile, |seen| seen.takeovers > 0 && seen.deposed > 0 && seen.from_snapshots > 1_000);
 }
 
+/// No frame has another format than the journal at that place, and no turn another than it was decided under.
+#[test]
+fn leaders_that_raise_the_format() {
+    let profile = Profile {
+        bad_network: true,
+        pauses: true,
+        kills: true,
+        stops: true,
+        snapshots: true,
+        raises: true,
+        ..Profile::default()
+    };
+    check(&profile, |seen| seen.takeovers > 0 && seen.deposed > 0 && seen.resumed > 0 && seen.raised > 1_000);
+}
+
 #[test]
 fn everything_at_once() {
     let profile = Profile {
@@ -94,6 +109,7 @@ fn everything_at_once() {
         clock_steps: true,
         clocks_behind: false,
         snapshots: true,
+        raises: true,
     };
     check(&profile, |seen| seen.takeovers > 0 && seen.deposed > 0 && seen.resumed > 0 && seen.stopped > 0);
 }

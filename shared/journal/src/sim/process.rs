@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::clock::{BootMillis, Now};
-use crate::frame::FrameHash;
+use crate::frame::{FORMAT, Formats, FrameHash};
 use crate::node::{Base, Node, Settings};
 use crate::testing::{Clocks, Rng};
 
@@ -11,6 +11,8 @@ use super::checks::{Effect, Memory};
 
 pub(super) const LEASE_MS: u64 = 3_000;
 pub(super) const MARGIN_MS: u64 = 1_000;
+/// Enough for a few raises.
+pub(super) const FORMATS: Formats = Formats { oldest: FORMAT, newest: FORMAT + 100 };
 
 /// What the world holds back for a process that is frozen.
 pub(super) enum State<Event> {
@@ -101,6 +103,7 @@ impl<Event> Process<Event> {
             new_journal: Some(uuid::Uuid::from_u128(u128::from(rng.next()))),
             lease_ms: LEASE_MS,
             margin_ms: MARGIN_MS,
+            formats: FORMATS,
         };
         Node::new(settings, now)
     }

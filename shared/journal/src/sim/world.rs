@@ -9,7 +9,7 @@ use crate::frame::{Body, Frame, FrameHash};
 use crate::node::{Action, PublishOutcome, ReadOutcome, ServerInfo};
 
 use super::checks::{Checks, Effect};
-use super::process::{Process, State};
+use super::process::{FORMATS, Process, State};
 use crate::testing::{EPOCH_MS, Rng, Stream};
 
 /// When nothing goes wrong any more, in true milliseconds, and when the run ends.
@@ -31,6 +31,8 @@ pub(super) struct Profile {
     pub(super) clock_steps: bool,
     /// Leaders take snapshots, and processes begin with them.
     pub(super) snapshots: bool,
+    /// Leaders raise the format.
+    pub(super) raises: bool,
     /// All wall clocks are set back after a while, so that journal time waits for them.
     pub(super) clocks_behind: bool,
 }
@@ -46,6 +48,7 @@ pub(super) struct Seen {
     pub(super) stopped: u64,
     pub(super) clock_off: u64,
     pub(super) from_snapshots: u64,
+    pub(super) raised: u64,
 }
 
 struct Event {
@@ -102,7 +105,7 @@ impl<'a> World<'a> {
             stream,
             down_until: 0,
             processes,
-            checks: Checks::default(),
+            checks: Checks::new(),
             next_event: 1,
             answered: 0,
             probe: None,
@@ -262,7 +265,10 @@ impl<'a> World<'a> {
                 self.at(timeout, index, What::Answered { request, info: None });
                 self.send(index, || What::Info { request });
             }
-            Action::Apply(committed) => target.memory.apply_frame(&committed.frame),
+            Action::Apply(committed) => {
+                seen.raised += u64::from(matches!(committed.frame.body, Body::FormatRaised { .. }));
+                target.memory.apply_frame(&committed.frame);
+            }
             Action::Lead { epoch, resumed } => {
                 self.checks.acts(epoch);
                 seen.takeovers += u64::from(!resumed);
@@ -299,7 +305,8 @@ impl<'a> World<'a> {
     fn check_candidate(&mut self, index: usize, bytes: &Bytes) {
         let target = &mut self.processes[index];
         let hash = Some(FrameHash::of(bytes));
-        let started = matches!(Frame::<u64>::decode(bytes).expect("a frame").body, Body::Started { .. });
+        let frame = Frame::<u64>::decode_of(bytes, FORMATS).expect("a frame");
+        let started = matches!(frame.body, Body::Started { .. });
         if started && target.candidate != hash {
             target.candidate = hash;
             let off = target.clocks.wall_offset_ms.abs();

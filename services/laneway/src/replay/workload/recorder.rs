@@ -45,7 +45,7 @@ impl Recorder {
         let frame = &committed.frame;
         match &frame.body {
             Body::Started { .. } => self.leader_began(frame.time, committed.gap_ms),
-            Body::Stopped => {}
+            Body::Stopped | Body::FormatRaised { .. } => {}
             Body::Turns(turns) => {
                 for turn in turns {
                     self.begin(turn.at);

@@ -1,8 +1,9 @@
 //! Callers that send commands, and whatever freezes, kills, stops and starts processes or sets their clocks.
 
 use super::super::checks::Effect;
-use super::{CALM_AT, EPOCH_MS, Event, Frame, FrameHash, Seen, State, Timestamp, What, World};
-use crate::frame::Position;
+use super::super::process::FORMATS;
+use super::{CALM_AT, EPOCH_MS, Event, Frame, Seen, State, Timestamp, What, World};
+use crate::chain::Chain;
 use crate::node::Base;
 
 impl World<'_> {
@@ -35,6 +36,7 @@ impl World<'_> {
         let first = self.next_event;
         self.next_event += events;
         let events: Vec<_> = (first..self.next_event).collect();
+        self.checks.decided(&events, target.node.format());
         turn.add(&events).expect("a small turn");
         for &event in &events {
             target.memory.apply(event);
@@ -82,6 +84,10 @@ impl World<'_> {
         } else if self.profile.stops && self.rng.per_mille(150) {
             self.processes[index].node.stop();
             self.at(self.now, index, What::Wake);
+        } else if self.profile.raises && self.rng.per_mille(150) {
+            let target = &mut self.processes[index];
+            target.node.raise_format(target.node.format() + 1);
+            self.at(self.now, index, What::Wake);
         } else if self.profile.abandons && self.rng.per_mille(100) {
             let now = self.processes[index].now(self.now);
             self.processes[index].node.abandon(now);
@@ -125,13 +131,14 @@ impl World<'_> {
     /// A process reads the journal: behind the snapshot that the last frame names, as far as the server shows it, or all.
     pub(super) fn begin_reading(&mut self, index: usize, seen: &mut Seen) {
         let last = self.last_shown();
-        let named = self.stream.get(last).map(|bytes| Frame::<u64>::decode(bytes).expect("a frame").snapshot);
+        let read = |bytes| Frame::<u64>::decode_of(bytes, FORMATS).expect("a frame");
+        let named = self.stream.get(last).map(|bytes| read(bytes).snapshot);
         let named = named.filter(|_| self.profile.snapshots).and_then(|number| self.stream.get(number));
         let behind = named.map_or(0, |bytes| {
-            let (number, memory) = self.checks.snapshot_named_by(&Frame::decode(bytes).expect("a frame"));
-            let position = Position { number, hash: FrameHash::of(self.stream.get(number).expect("a frame")) };
-            let base = Base::at::<u64>(position, self.stream.get(number).expect("a frame")).expect("the right frame");
-            self.processes[index].begin_behind(base, memory, self.now);
+            let (number, memory) = self.checks.snapshot_named_by(&read(bytes));
+            let bytes = self.stream.get(number).expect("a frame");
+            let chain = Chain::behind::<u64>(number, bytes, FORMATS).expect("the right frame");
+            self.processes[index].begin_behind(Base(chain), memory, self.now);
             seen.from_snapshots += 1;
             number
         });
