@@ -1,5 +1,7 @@
 //! Bytes: JSON and MessagePack on the wire, compact MessagePack in frames.
 
+use rmp_serde::config::{DefaultConfig, HumanReadableConfig};
+use rmp_serde::decode::ReadRefReader;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
@@ -64,6 +66,10 @@ impl Format {
                 })?;
                 // An empty body is an empty request: lists and gets without arguments need no `{}`.
                 let text = if text.trim().is_empty() { "{}" } else { text };
+                // Only what cannot be read is read with its path, which costs.
+                if let Ok(value) = serde_json::from_str(text) {
+                    return Ok(value);
+                }
                 let mut reader = serde_json::Deserializer::from_str(text);
                 let value = serde_path_to_error::deserialize(&mut reader).map_err(|e| bad_field(&e))?;
                 reader
@@ -73,9 +79,10 @@ impl Format {
             }
             Self::MessagePack => {
                 let body = if body.is_empty() { &[0x80][..] } else { body };
-                let mut reader = rmp_serde::Deserializer::from_read_ref(body).with_human_readable();
-                reader.set_max_depth(MAX_DEPTH);
-                serde_path_to_error::deserialize(&mut reader).map_err(|e| bad_field(&e))
+                if let Ok(value) = T::deserialize(&mut message_pack(body)) {
+                    return Ok(value);
+                }
+                serde_path_to_error::deserialize(&mut message_pack(body)).map_err(|e| bad_field(&e))
             }
         }
     }
@@ -93,6 +100,12 @@ impl Format {
             }
         }
     }
+}
+
+fn message_pack(body: &[u8]) -> rmp_serde::Deserializer<ReadRefReader<'_, [u8]>, HumanReadableConfig<DefaultConfig>> {
+    let mut reader = rmp_serde::Deserializer::from_read_ref(body).with_human_readable();
+    reader.set_max_depth(MAX_DEPTH);
+    reader
 }
 
 /// The error for a body over [`MAX_BODY_BYTES`].

@@ -66,7 +66,7 @@ fn push(journal: &mut Log, event: u64) -> bool {
 fn events(frames: &[Committed<u64>]) -> Vec<u64> {
     let turns = frames.iter().flat_map(|committed| match &committed.frame.body {
         Body::Turns(turns) => turns.as_slice(),
-        Body::Started { .. } | Body::Stopped => &[],
+        Body::Started { .. } | Body::Stopped | Body::FormatRaised { .. } => &[],
     });
     turns.flat_map(|turn| turn.events.clone()).collect()
 }

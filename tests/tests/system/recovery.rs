@@ -133,7 +133,7 @@ fn fold(frames: &[Frame<Event>]) -> State {
                 state.stood_still(gap_ms);
                 continue;
             }
-            Body::Stopped => continue,
+            Body::Stopped | Body::FormatRaised { .. } => continue,
             Body::Turns(turns) => turns,
         };
         for turn in turns {

@@ -3,7 +3,7 @@
 use laneway_bus::{Incoming, Refusal};
 use laneway_contract::{
     AppendMessages, AppendReply, CreateSession, Endpoint, GetSession, ListSessions, MessagePage, ReadMessages,
-    ReadWindow, SessionPage, SessionReply,
+    ReadWindow, SessionPage, SessionReply, WindowPage,
 };
 
 use super::Store;
@@ -45,7 +45,7 @@ pub(super) async fn messages(store: Store, incoming: Incoming<ReadMessages>) -> 
     Ok(store.view.read_at(body.min_seq, move |reading| reading.read_messages(&body, format)).await?)
 }
 
-pub(super) async fn window(store: Store, incoming: Incoming<ReadWindow>) -> Result<MessagePage, Refusal> {
+pub(super) async fn window(store: Store, incoming: Incoming<ReadWindow>) -> Result<WindowPage, Refusal> {
     let Incoming { body, format, .. } = incoming;
     Ok(store.view.read_at(Some(body.min_seq), move |reading| reading.read_window(&body, format)).await?)
 }

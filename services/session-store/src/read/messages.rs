@@ -1,6 +1,9 @@
 //! `sessions.messages`, and the thread that the window is taken from.
 
-use laneway_contract::{Format, MessagePage, MessageRecord, MessageView, ReadMessages, SessionId};
+use laneway_contract::{
+    Format, MessagePage, MessageRecord, MessageView, PageOf, ReadMessages, SessionId, WindowMessage,
+};
+use serde::Serialize;
 
 use super::page::Room;
 use super::{ReadError, first_seq, limit, no_session};
@@ -58,15 +61,32 @@ impl Reading {
     }
 }
 
-/// A page of messages while it is filled.
-pub(super) struct Pages {
-    room: Room,
-    page: MessagePage,
+/// A message as a page shows it.
+pub(super) trait Shown: Serialize {
+    fn leave_content_out(&mut self);
 }
 
-impl Pages {
+impl Shown for MessageView {
+    fn leave_content_out(&mut self) {
+        self.content = None;
+    }
+}
+
+impl Shown for WindowMessage {
+    fn leave_content_out(&mut self) {
+        self.content = None;
+    }
+}
+
+/// A page of messages while it is filled.
+pub(super) struct Pages<M> {
+    room: Room,
+    page: PageOf<M>,
+}
+
+impl<M: Shown> Pages<M> {
     pub(super) fn new(format: Format, journal_seq: u64) -> Self {
-        Self { room: Room::new(format), page: MessagePage { messages: Vec::new(), next_seq: None, journal_seq } }
+        Self { room: Room::new(format), page: PageOf { messages: Vec::new(), next_seq: None, journal_seq } }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -75,11 +95,11 @@ impl Pages {
 
     /// Takes messages that stay together; says no when the page is full. What is too large even for a page of its own
     /// is given without content: the artifact holds it.
-    pub(super) fn add(&mut self, mut messages: Vec<MessageView>) -> Result<bool, ReadError> {
+    pub(super) fn add(&mut self, mut messages: Vec<M>) -> Result<bool, ReadError> {
         let mut fits = self.room.take(&messages)?;
         if !fits && self.len() == 0 {
             for at in (0..messages.len()).rev() {
-                messages[at].content = None;
+                messages[at].leave_content_out();
                 fits = self.room.take(&messages)?;
                 if fits {
                     break;
@@ -92,11 +112,11 @@ impl Pages {
         Ok(fits)
     }
 
-    pub(super) fn ends(self) -> MessagePage {
+    pub(super) fn ends(self) -> PageOf<M> {
         self.page
     }
 
-    pub(super) fn ends_before(mut self, seq: u64) -> MessagePage {
+    pub(super) fn ends_before(mut self, seq: u64) -> PageOf<M> {
         self.page.next_seq = Some(seq);
         self.page
     }

@@ -7,10 +7,9 @@
 use std::collections::VecDeque;
 
 use laneway_contract::{
-    ErrorClass, Finish, Format, HashKey, JobState, MAX_PAGE, MessageId, MessagePage, MessageRecord, MessageRole,
-    MessageView, ReadWindow, RunId, RunRecord, Source,
+    ErrorClass, Finish, Format, JobState, MAX_PAGE, MessageRecord, MessageRole, ReadWindow, RunId, RunRecord,
+    WindowMessage, WindowPage,
 };
-use uuid::Builder;
 
 use super::messages::Pages;
 use super::{ReadError, first_seq};
@@ -21,7 +20,7 @@ const LOOK_AHEAD: usize = 1_024;
 
 impl Reading {
     /// The window of a claimed attempt.
-    pub(crate) fn read_window(&self, request: &ReadWindow, format: Format) -> Result<MessagePage, ReadError> {
+    pub(crate) fn read_window(&self, request: &ReadWindow, format: Format) -> Result<WindowPage, ReadError> {
         let first = first_seq(request.from_seq)?;
         let claim = self.live_claim(request)?;
         let in_window = |message: &Result<MessageRecord, ReadError>| match message {
@@ -66,9 +65,10 @@ impl Reading {
         }
     }
 
-    fn shown(&self, message: MessageRecord) -> Result<MessageView, ReadError> {
+    fn shown(&self, message: MessageRecord) -> Result<WindowMessage, ReadError> {
         let content = self.content(&message)?;
-        Ok(MessageView { message, content })
+        let MessageRecord { role, redacted, tool_call_id, attachments, .. } = message;
+        Ok(WindowMessage { role, content, redacted, tool_call_id, attachments })
     }
 
     fn call_with_result(
@@ -77,7 +77,7 @@ impl Reading {
         thread: &mut Upcoming<impl Iterator<Item = Result<MessageRecord, ReadError>>>,
         run: RunId,
         claim: &Claim,
-    ) -> Result<Vec<MessageView>, ReadError> {
+    ) -> Result<Vec<WindowMessage>, ReadError> {
         let result = match thread.result_of(&call)? {
             Some(result) => self.shown(result)?,
             None => self.no_result(&call, run, claim)?,
@@ -86,29 +86,18 @@ impl Reading {
     }
 
     /// What stands in for the result of a call that never got one.
-    fn no_result(&self, call: &MessageRecord, run: RunId, claim: &Claim) -> Result<MessageView, ReadError> {
+    fn no_result(&self, call: &MessageRecord, run: RunId, claim: &Claim) -> Result<WindowMessage, ReadError> {
         let ended = call.run_id.map(|run| self.ended_run(run)).transpose()?.flatten();
         // The worker that asked for it has come to its end and waited for a person.
         let same_attempt = call.run_id == Some(run) && call.attempt == Some(claim.attempt);
         let why = if same_attempt { "none was given" } else { why_none(call, ended.as_ref()) };
-        let content = format!("no result: {why}");
-        let key = self.hash_key()?;
-        let hash = key.artifact_id(content.as_bytes());
-        let message = MessageRecord {
-            message_id: derived_id(key, call.message_id),
+        Ok(WindowMessage {
             role: MessageRole::ToolResult,
-            content_hash: hash,
-            content_artifact_id: hash,
-            content_type: "text/plain; charset=utf-8".to_owned(),
-            size: content.len() as u64,
-            token_count: None,
+            content: Some(format!("no result: {why}")),
             redacted: false,
+            tool_call_id: call.tool_call_id.clone(),
             attachments: Vec::new(),
-            source: Source::Runtime,
-            finish: None,
-            ..call.clone()
-        };
-        Ok(MessageView { message, content: Some(content) })
+        })
     }
 }
 
@@ -144,14 +133,6 @@ fn why_none(call: &MessageRecord, run: Option<&RunRecord>) -> &'static str {
         (JobState::Failed, _) => "failed",
         _ => "none was given",
     }
-}
-
-/// The same id whenever and wherever the window is read.
-fn derived_id(key: &HashKey, call: MessageId) -> MessageId {
-    let seed = [b"no result to ".as_slice(), call.uuid().as_bytes()].concat();
-    let mut id = [0; 16];
-    id.copy_from_slice(&key.artifact_id(&seed).as_bytes()[..16]);
-    MessageId::from_uuid(Builder::from_custom_bytes(id).into_uuid())
 }
 
 /// Messages of a window that are still to come, of which some were read ahead.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use laneway_contract::{
-    ApiError, ArtifactId, ArtifactReply, ClaimReply, Endpoint, ErrorCode, GetArtifact, MessagePage, MessageView,
-    ReadWindow,
+    ApiError, ArtifactId, ArtifactReply, ClaimReply, Endpoint, ErrorCode, GetArtifact, ReadWindow, WindowMessage,
+    WindowPage,
 };
 use laneway_providers::{Prompt, PromptMessage, Settings};
 use serde::Serialize;
@@ -24,9 +24,9 @@ pub(crate) async fn read(worker: &Worker, claim: &ClaimReply) -> Result<Prompt, 
     let mut from_seq = None;
     loop {
         let request = ReadWindow { run_id: claim.run_id, epoch: claim.epoch, from_seq, min_seq: claim.journal_seq };
-        let page: MessagePage = ask(worker, Endpoint::SessionsWindow, &request).await?;
-        for view in page.messages {
-            messages.push(prompt_message(view)?);
+        let page: WindowPage = ask(worker, Endpoint::SessionsWindow, &request).await?;
+        for message in page.messages {
+            messages.push(prompt_message(message)?);
         }
         match page.next_seq {
             Some(next) => from_seq = Some(next),
@@ -52,12 +52,11 @@ pub(crate) async fn read(worker: &Worker, claim: &ClaimReply) -> Result<Prompt, 
 }
 
 /// A message of the window as the provider gets it.
-fn prompt_message(view: MessageView) -> Result<PromptMessage, Ending> {
-    let MessageView { message, content } = view;
+fn prompt_message(message: WindowMessage) -> Result<PromptMessage, Ending> {
     if !message.attachments.is_empty() {
         return Err(Ending::unsendable("a message of the window has attachments, which no provider here takes"));
     }
-    let content = match content {
+    let content = match message.content {
         Some(content) => content,
         None if message.redacted => REDACTED.to_owned(),
         None => return Err(Ending::unsendable("a message of the window is not text, which no provider here takes")),
@@ -119,52 +118,35 @@ fn refused(error: &ApiError) -> Result<(), Ending> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use laneway_contract::{
-        ApiError, ArtifactId, ErrorCode, MessageId, MessageRecord, MessageRole, MessageView, SessionId, Source,
-        Timestamp,
-    };
+    use laneway_contract::{ApiError, ArtifactId, ErrorCode, MessageRole, WindowMessage};
 
     use super::{Ending, Halt, REDACTED, parse, prompt_message, refused};
 
-    fn view(content: Option<&str>) -> MessageView {
-        let id = ArtifactId::from_bytes([1; 32]);
-        let message = MessageRecord {
-            message_id: MessageId::generate(),
-            session_id: SessionId::generate(),
-            seq: 1,
+    fn message(content: Option<&str>) -> WindowMessage {
+        WindowMessage {
             role: MessageRole::ToolResult,
-            content_hash: id,
-            content_artifact_id: id,
-            content_type: "text/plain; charset=utf-8".to_owned(),
-            size: 2,
-            timestamp: Timestamp::ZERO,
-            token_count: None,
+            content: content.map(str::to_owned),
             redacted: false,
             tool_call_id: Some("c".to_owned()),
             attachments: Vec::new(),
-            source: Source::Caller,
-            run_id: None,
-            attempt: None,
-            finish: None,
-        };
-        MessageView { message, content: content.map(str::to_owned) }
+        }
     }
 
     #[test]
     fn a_message_keeps_role_content_and_call() {
-        let message = prompt_message(view(Some("hi"))).unwrap();
-        assert_eq!((message.role, message.content.as_str()), (MessageRole::ToolResult, "hi"));
-        assert_eq!(message.tool_call_id.as_deref(), Some("c"));
+        let sent = prompt_message(message(Some("hi"))).unwrap();
+        assert_eq!((sent.role, sent.content.as_str()), (MessageRole::ToolResult, "hi"));
+        assert_eq!(sent.tool_call_id.as_deref(), Some("c"));
     }
 
     #[test]
     fn what_cannot_be_sent_is_never_left_out_silently() {
-        let mut redacted = view(None);
-        redacted.message.redacted = true;
+        let mut redacted = message(None);
+        redacted.redacted = true;
         assert_eq!(prompt_message(redacted).unwrap().content, REDACTED);
-        assert!(matches!(prompt_message(view(None)), Err(Ending::Failed(_))));
-        let mut attached = view(Some("see"));
-        attached.message.attachments.push(ArtifactId::from_bytes([2; 32]));
+        assert!(matches!(prompt_message(message(None)), Err(Ending::Failed(_))));
+        let mut attached = message(Some("see"));
+        attached.attachments.push(ArtifactId::from_bytes([2; 32]));
         assert!(matches!(prompt_message(attached), Err(Ending::Failed(_))));
     }
 

@@ -18,10 +18,10 @@ use futures::StreamExt;
 use laneway_bus::async_nats::{HeaderMap, Subscriber};
 use laneway_bus::{Bus, ConnectOptions, Refusal, Route, Service, ensure_streams};
 use laneway_contract::{
-    Announcement, ApiError, ArtifactId, AttemptResult, Catalog, Chunk, ClaimAttempt, ClaimReply, DispatchMessage,
-    Endpoint, ErrorCode, Family, Finish, Format, GenerationSettings, JobState, MessageId, MessagePage, MessageRecord,
-    MessageRole, MessageView, ModelId, Piece, PoolId, Prefix, ReadWindow, RenewAttempt, RenewReply, ReportAttempt,
-    ReportReply, RunId, ServiceName, SessionId, Source, Stop, Subject, Timestamp, WorkerId,
+    Announcement, ApiError, AttemptResult, Catalog, Chunk, ClaimAttempt, ClaimReply, DispatchMessage, Endpoint,
+    ErrorCode, Family, Finish, Format, GenerationSettings, JobState, MessageRole, ModelId, Piece, PoolId, Prefix,
+    ReadWindow, RenewAttempt, RenewReply, ReportAttempt, ReportReply, RunId, ServiceName, SessionId, Stop, Subject,
+    Timestamp, WindowMessage, WindowPage, WorkerId,
 };
 use laneway_runtime::Shutdown;
 use laneway_worker::{WorkerConfig, WorkerError, run};
@@ -306,36 +306,16 @@ fn window(answers: &Arc<Mutex<Answers>>) -> Route {
                 return Err(refuse(ErrorCode::Unavailable));
             }
             // Two pages, so that a worker has to ask for the second.
-            let (seq, role, content, next_seq) = match from_seq {
-                None => (1, MessageRole::System, "be brief".to_owned(), Some(2)),
-                Some(2) => (2, MessageRole::User, answers.said, None),
+            let (role, content, next_seq) = match from_seq {
+                None => (MessageRole::System, "be brief".to_owned(), Some(2)),
+                Some(2) => (MessageRole::User, answers.said, None),
                 Some(_) => return Err(refuse(ErrorCode::NotFound)),
             };
-            Ok(MessagePage { messages: vec![message(seq, role, content)], next_seq, journal_seq: 3 })
+            Ok(WindowPage { messages: vec![message(role, content)], next_seq, journal_seq: 3 })
         }
     })
 }
 
-fn message(seq: u64, role: MessageRole, content: String) -> MessageView {
-    let id = ArtifactId::from_bytes([1; 32]);
-    let message = MessageRecord {
-        message_id: MessageId::generate(),
-        session_id: SessionId::generate(),
-        seq,
-        role,
-        content_hash: id,
-        content_artifact_id: id,
-        content_type: "text/plain; charset=utf-8".to_owned(),
-        size: content.len() as u64,
-        timestamp: Timestamp::ZERO,
-        token_count: None,
-        redacted: false,
-        tool_call_id: None,
-        attachments: Vec::new(),
-        source: Source::Caller,
-        run_id: None,
-        attempt: None,
-        finish: None,
-    };
-    MessageView { message, content: Some(content) }
+fn message(role: MessageRole, content: String) -> WindowMessage {
+    WindowMessage { role, content: Some(content), redacted: false, tool_call_id: None, attachments: Vec::new() }
 }

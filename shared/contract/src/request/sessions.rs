@@ -204,11 +204,32 @@ pub struct MessageView {
     pub content: Option<String>,
 }
 
-/// Reply of `sessions.messages` and `sessions.window`.
+/// Reply of `sessions.messages`.
+pub type MessagePage = PageOf<MessageView>;
+
+/// Reply of `sessions.window`.
+pub type WindowPage = PageOf<WindowMessage>;
+
+/// A message of a window: what a provider is sent of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowMessage {
+    /// Who speaks.
+    pub role: MessageRole,
+    /// The content, when it is text and was not taken out.
+    pub content: Option<String>,
+    /// Whether the content was taken out.
+    pub redacted: bool,
+    /// The tool call that this asks for or answers.
+    pub tool_call_id: Option<String>,
+    /// Further artifacts.
+    pub attachments: Vec<ArtifactId>,
+}
+
+/// A page of messages.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MessagePage {
+pub struct PageOf<M> {
     /// The messages in order.
-    pub messages: Vec<MessageView>,
+    pub messages: Vec<M>,
     /// The seq to go on from; null at the end.
     pub next_seq: Option<u64>,
     /// The frame up to which this is true.
