@@ -19,8 +19,8 @@ use crate::state::State;
 
 /// Sessions of one event: with their weight, below the bytes of a step.
 const SESSIONS_AT_A_TIME: usize = 128;
-/// Keys or runs that one event gives up.
-const OTHERS_AT_A_TIME: usize = 10_000;
+/// Keys or runs that one event gives up: each is hashed once more, and whoever waits for an answer waits for all.
+const OTHERS_AT_A_TIME: usize = 1_000;
 /// What is past its time is given up so much later, so that it goes together with what is past it by then.
 const TOGETHER_MS: i64 = 1_000;
 
@@ -173,7 +173,8 @@ impl State {
 
     fn evict_sessions(&self, limits: &MemoryLimits, now: Timestamp) -> Option<Event> {
         let sessions = &self.givable.sessions;
-        let due = due(sessions.len(), limits.sessions, sessions.first().map(|(at, _)| *at), limits.session_ms, now)?;
+        let oldest = sessions.first().map(|(at, _)| *at);
+        let due = due(sessions.len(), limits.sessions, SESSIONS_AT_A_TIME, oldest, limits.session_ms, now)?;
         let old = |at: &Timestamp| is_past(*at, limits.session_ms, now);
         let given = sessions.iter().enumerate().take_while(|(place, (at, _))| *place < due || old(at));
         let given = given.take(SESSIONS_AT_A_TIME).filter_map(|(_, (_, id))| self.sessions.get(id));
@@ -183,7 +184,7 @@ impl State {
 
     fn evict_keys(&self, limits: &MemoryLimits, now: Timestamp) -> Option<Event> {
         let keys = &self.givable.keys;
-        let due = due(keys.len(), limits.keys, self.oldest_key(), limits.key_ms, now)?;
+        let due = due(keys.len(), limits.keys, OTHERS_AT_A_TIME, self.oldest_key(), limits.key_ms, now)?;
         let old = |id: &SessionId, key: &str| {
             let taken = self.sessions.get(id).and_then(|session| session.keys.get(key));
             taken.is_some_and(|taken| is_past(taken.taken_at, limits.key_ms, now))
@@ -195,7 +196,8 @@ impl State {
 
     fn forget_runs(&self, limits: &MemoryLimits, now: Timestamp) -> Option<Event> {
         let runs = &self.givable.runs;
-        let due = due(runs.len(), limits.ended_runs, self.oldest_ended(), limits.ended_run_ms, now)?;
+        let oldest = self.oldest_ended();
+        let due = due(runs.len(), limits.ended_runs, OTHERS_AT_A_TIME, oldest, limits.ended_run_ms, now)?;
         let old = |id: &RunId| self.ended.get(id).is_some_and(|run| is_past(run.ended_at, limits.ended_run_ms, now));
         let given = runs.iter().enumerate().take_while(|(place, id)| *place < due || old(id));
         let last = given.take(OTHERS_AT_A_TIME).last().and_then(|(_, id)| self.ended.get(id))?;
@@ -287,10 +289,17 @@ fn is_past(at: Timestamp, kept_ms: u64, now: Timestamp) -> bool {
 }
 
 /// How many of so many go in any case, the oldest first; none when nothing does. What is over the limit goes together
-/// with an eighth of it, so that the next does not follow at once.
-fn due(held: usize, limit: usize, oldest: Option<Timestamp>, kept_ms: u64, now: Timestamp) -> Option<usize> {
+/// with an eighth of it, so that the next does not follow at once, but no more than one event takes at a time.
+fn due(
+    held: usize,
+    limit: usize,
+    at_a_time: usize,
+    oldest: Option<Timestamp>,
+    kept_ms: u64,
+    now: Timestamp,
+) -> Option<usize> {
     if held > limit {
-        return Some(held - (limit - limit / 8));
+        return Some(held - (limit - (limit / 8).min(at_a_time)));
     }
     oldest.filter(|at| is_past(at.plus_millis(TOGETHER_MS), kept_ms, now)).map(|_| 0)
 }

@@ -238,9 +238,10 @@ impl State {
         if choice.next.is_some() || choice.record.is_some() { Some(now) } else { choice.wake }
     }
 
-    /// Whether something other than events can let a run start: a bucket that fills, a cool-down that ends.
+    /// Whether something other than events can let a run start: a bucket that fills, a cool-down that ends. Failures that are
+    /// too few for one hold nobody.
     pub(crate) fn is_timed(&self) -> bool {
-        self.limits.has_rates() || !self.cool_downs.is_empty()
+        self.limits.has_rates() || self.cool_downs.values().any(|cool| cool.allowed.is_some())
     }
 
     /// The model that a run of this session has when its submit names none.

@@ -55,9 +55,13 @@ impl State {
             if step.is_empty() {
                 // A bucket fills and a cool-down ends without an event.
                 self.quiet = !self.is_timed();
-                step = if gives_up { self.give_up(&hints.memory, now) } else { Vec::new() };
-            }
-            if step.is_empty() {
+                if gives_up {
+                    step = self.give_up(&hints.memory, now);
+                    self.take(&step, now);
+                    // Small in bytes and long in work: whoever waits for an answer comes between two of them.
+                    outcome.more = !step.is_empty();
+                    outcome.events.extend(step);
+                }
                 return;
             }
             self.take(&step, now);
