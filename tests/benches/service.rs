@@ -20,6 +20,8 @@ use laneway_bus::async_nats::{self, jetstream};
 use laneway_contract::{Endpoint, Event, JobState, Stream};
 use laneway_flight_recorder::public_events;
 use laneway_journal::{Body, Frame};
+use laneway_tests::access::Access;
+use laneway_tests::nats::NatsServer;
 use laneway_tests::provider::CountingProvider;
 use laneway_tests::stack::{Stack, connect};
 use laneway_tests::streams::frames;
@@ -33,12 +35,17 @@ const RUNS: usize = 20_000;
 
 /// Figures by their names, in the order of the table.
 #[derive(Default)]
-struct Figures(Vec<(String, f64)>);
+struct Figures {
+    /// Stands before the names of what follows.
+    prefix: &'static str,
+    all: Vec<(String, f64)>,
+}
 
 impl Figures {
     fn put(&mut self, name: &str, value: f64) {
-        println!("{name:<34} {value:>12.3}");
-        self.0.push((name.to_owned(), value));
+        let name = format!("{}{name}", self.prefix);
+        println!("{name:<38} {value:>12.3}");
+        self.all.push((name, value));
     }
 
     fn percentiles(&mut self, name: &str, mut millis: Vec<f64>, which: &[u32]) {
@@ -57,42 +64,55 @@ async fn main() {
         "[limits]\nglobal = 64\nper_provider = 64\nper_model = 64\n[worker]\nslots = 96\n{}",
         provider.section("slow")
     );
-    let stack = Stack::start(&config).await;
     let mut figures = Figures::default();
-    raw(&stack, &mut figures).await;
-    start_and_cancel(&stack, &provider, &mut figures).await;
-    appends(&stack, &mut figures).await;
-    submits(&stack, &mut figures).await;
-    runs(&stack, &mut figures, "runs_completed_per_s", Some("hello there")).await;
-    runs(&stack, &mut figures, "runs_completed_no_thread_per_s", None).await;
+    let stack = Stack::start(&config).await;
+    loads(&stack, &provider, &mut figures, 1).await;
     for (name, megabytes) in stack.memory_mb() {
         figures.put(&format!("memory_mb_{name}"), megabytes);
     }
-    // A queue that is empty says nothing of how its runs have ended.
-    let completed = settled(&stack).await.get(&JobState::Completed).copied().unwrap_or_default();
-    assert_eq!(completed, 2 * RUNS, "a run of the loads did not complete\n{}", stack.logs());
     drop(stack);
     takeovers(&mut figures).await;
+
+    figures.prefix = "r3_";
+    let [first, _second, _third] = NatsServer::start_three().await;
+    let mut stack = Stack::around(first, &format!("replicas = 3\n{config}"), Access::plain()).await;
+    stack.start_all().await;
+    loads(&stack, &provider, &mut figures, 3).await;
+    drop(stack);
     write(&figures);
+}
+
+/// Everything that is measured while nothing fails, with streams of so many replicas.
+async fn loads(stack: &Stack, provider: &CountingProvider, figures: &mut Figures, replicas: usize) {
+    raw(stack, figures, replicas).await;
+    start_and_cancel(stack, provider, figures).await;
+    appends(stack, figures).await;
+    submits(stack, figures).await;
+    runs(stack, figures, "runs_completed_per_s", Some("hello there")).await;
+    runs(stack, figures, "runs_completed_no_thread_per_s", None).await;
+    // A queue that is empty says nothing of how its runs have ended.
+    let completed = settled(stack).await.get(&JobState::Completed).copied().unwrap_or_default();
+    assert_eq!(completed, 2 * RUNS, "a run of the loads did not complete\n{}", stack.logs());
 }
 
 fn write(figures: &Figures) {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let folder = root.join("target/bench");
     std::fs::create_dir_all(&folder).unwrap();
-    let map: BTreeMap<&str, f64> = figures.0.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let map: BTreeMap<&str, f64> = figures.all.iter().map(|(name, value)| (name.as_str(), *value)).collect();
     let file = folder.join("service.json");
     std::fs::write(&file, serde_json::to_vec_pretty(&map).unwrap()).unwrap();
     println!("written to {}", file.display());
 }
 
 /// What the machine gives without us.
-async fn raw(stack: &Stack, figures: &mut Figures) {
+async fn raw(stack: &Stack, figures: &mut Figures, replicas: usize) {
     let client = async_nats::connect(stack.nats.url()).await.unwrap();
     let context = jetstream::new(client.clone());
     let config = jetstream::stream::Config {
         name: "RAW".to_owned(),
         subjects: vec!["raw".to_owned()],
+        num_replicas: replicas,
         ..jetstream::stream::Config::default()
     };
     context.create_stream(config).await.unwrap();

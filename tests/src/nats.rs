@@ -1,10 +1,11 @@
 //! A real nats-server in a folder of its own, as durable as ours.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use laneway_bus::async_nats;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -24,15 +25,60 @@ pub struct NatsServer {
 }
 
 /// What stands in the configuration beyond what all have.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Settings<'a> {
+    /// How the server is called among others.
+    pub name: &'a str,
     /// For the whole server.
     pub server: &'a str,
     /// For JetStream.
     pub jetstream: &'a str,
 }
 
+impl Default for Settings<'_> {
+    fn default() -> Self {
+        Self { name: "test", server: "", jetstream: "" }
+    }
+}
+
 impl NatsServer {
+    /// Starts three servers that are one cluster, and waits until they store a stream with three replicas.
+    pub async fn start_three() -> [Self; 3] {
+        // The servers name each other's ports before any listens, so these are ports that are free at this moment.
+        let listeners = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
+        let ports = listeners.each_ref().map(|free| free.local_addr().expect("an address").port());
+        drop(listeners);
+        let routes = ports.map(|port| format!("nats://127.0.0.1:{port}")).join(", ");
+        let start = |name: &'static str, port| {
+            let server = format!("cluster {{ name: three, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}");
+            async move {
+                let settings = Settings { name, server: &server, jetstream: "" };
+                Self::start_in(tempfile::tempdir().expect("a temporary folder"), settings).await
+            }
+        };
+        let [first, second, third] = ports;
+        let servers = [start("one", first).await, start("two", second).await, start("three", third).await];
+        servers[0].stores_three_times().await;
+        servers
+    }
+
+    async fn stores_three_times(&self) {
+        let client = async_nats::connect(self.url()).await.expect("a connection");
+        let context = async_nats::jetstream::new(client);
+        let config = async_nats::jetstream::stream::Config {
+            name: "PROBE".to_owned(),
+            num_replicas: 3,
+            ..async_nats::jetstream::stream::Config::default()
+        };
+        let stored = async {
+            while context.create_stream(config.clone()).await.is_err() {
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(START_LIMIT, stored).await.expect("three servers that are one cluster");
+        context.delete_stream("PROBE").await.expect("a stream that goes");
+    }
+
     /// Starts a server on a free port and waits until it listens.
     pub async fn start() -> Self {
         Self::start_with("").await
@@ -146,9 +192,9 @@ fn spawn(dir: &Path) -> Child {
 
 /// Writes the configuration; -1 lets the server choose its port.
 fn configure(dir: &Path, port: i32, settings: Settings<'_>) {
-    let Settings { server, jetstream } = settings;
+    let Settings { name, server, jetstream } = settings;
     let config = format!(
-        "listen: \"127.0.0.1:{port}\"\nserver_name: test\nping_interval: \"5s\"\nping_max: 2\nports_file_dir: \"{}\"\n\
+        "listen: \"127.0.0.1:{port}\"\nserver_name: {name}\nping_interval: \"5s\"\nping_max: 2\nports_file_dir: \"{}\"\n\
          jetstream {{ store_dir: \"{}\", sync_interval: always, {jetstream} }}\n{server}",
         dir.display(),
         dir.join("data").display()

@@ -72,9 +72,9 @@ pub(crate) async fn call(
     loop {
         let item = tokio::select! {
             biased;
-            // Pieces become larger ones only while the connection to NATS takes none.
-            () = tokens.publish_next() => continue,
+            // What is here already becomes one piece: a message for each token would cost more than the call itself.
             item = deltas.next() => item,
+            () = tokens.publish_next() => continue,
         };
         // An answer that is whole by now is kept as such, whatever was asked meanwhile.
         if !matches!(item, Some(Ok(Delta::Finish(_)))) {
