@@ -81,13 +81,18 @@ impl Load {
     }
 }
 
+/// Between two tries, as a service that has too many requests asks for.
+const PAUSE: Duration = Duration::from_millis(250);
+
 /// Asks again under the same key until somebody answers, as a client of ours would.
 async fn insist(bus: &Bus, endpoint: Endpoint, body: &Value) -> Value {
     for _ in 0..30 {
         let reply: Result<Value, ApiError> = bus.request(endpoint, body).await;
         match reply {
             Ok(value) => return value,
-            Err(error) if matches!(error.code, ErrorCode::Unavailable | ErrorCode::Overloaded) => {}
+            Err(error) if matches!(error.code, ErrorCode::Unavailable | ErrorCode::Overloaded) => {
+                tokio::time::sleep(PAUSE).await;
+            }
             Err(error) => panic!("{endpoint} {body}: {error}"),
         }
     }

@@ -36,6 +36,7 @@ impl Stack {
             if let Ok(status) = self.ask(Endpoint::Status, json!({})).await {
                 return status["journal_seq"].as_u64().expect("a number");
             }
+            sleep(LOOK_EVERY).await;
         }
         panic!("nobody leads\n{}", self.logs());
     }

@@ -8,12 +8,14 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use async_nats::HeaderMap;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use laneway_contract::{ApiError, Endpoint, ErrorBody, ErrorCode, Format};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::Bus;
+use crate::headers::{BUNDLE, header};
 use crate::request::{REPLY_TIMEOUT, Reply, another};
 use crate::service::MAX_INSIDE_BYTES;
 
@@ -21,8 +23,15 @@ use crate::service::MAX_INSIDE_BYTES;
 pub(crate) const MAX_PARTS: usize = 128;
 /// Bytes of the parts of one bundle. A larger request goes alone.
 const MAX_BYTES: usize = 256 * 1024;
+/// Parts of one bundle of windows: that many of 30 KiB each have their answers in one reply, and what does not fit is read twice.
+const MAX_WINDOWS: usize = 32;
 /// Messages of one endpoint whose reply is awaited, before further requests wait for them.
 const UNDER_WAY: usize = 2;
+/// A message whose reply takes longer holds up no further requests: it may be with a service that is frozen. Since each is given up
+/// at its reply timeout, this bounds how many there are.
+const LONG: Duration = Duration::from_millis(100);
+/// So long requests are sent one by one, after a service has not known a bundle for one.
+const UNBUNDLED: Duration = Duration::from_mins(1);
 
 const ANSWER: u8 = 0;
 const ERROR: u8 = 1;
@@ -47,15 +56,29 @@ struct Lane {
     /// Each has a caller that waits for it, and whoever gave up is left out: there are no more than callers at a time.
     waiting: VecDeque<Part>,
     under_way: usize,
+    unbundled_until: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Part {
     body: Bytes,
-    tell: oneshot::Sender<Reply>,
+    tell: oneshot::Sender<Answer>,
 }
 
+/// What a part came to; none where it is to be asked for alone.
+type Answer = Option<Reply>;
+
 impl Bundles {
+    /// Whether requests are sent together now.
+    fn are_taken(&self, endpoint: Endpoint, now: Instant) -> bool {
+        self.with(endpoint, |lane| lane.unbundled_until.is_none_or(|until| until <= now))
+    }
+
+    /// Takes note that a service does not know bundles.
+    fn not_taken(&self, endpoint: Endpoint, now: Instant) {
+        self.with(endpoint, |lane| lane.unbundled_until = Some(now + UNBUNDLED));
+    }
+
     /// Takes a request in. True when somebody is to send now.
     fn push(&self, endpoint: Endpoint, part: Part) -> bool {
         self.with(endpoint, |lane| {
@@ -68,13 +91,14 @@ impl Bundles {
 
     /// The next bundle. None when nothing waits: then one message fewer is under way.
     fn next(&self, endpoint: Endpoint) -> Option<Vec<Part>> {
+        let most = if endpoint == Endpoint::SessionsWindow { MAX_WINDOWS } else { MAX_PARTS };
         self.with(endpoint, |lane| {
             let (mut parts, mut bytes) = (Vec::new(), 0);
             while let Some(part) = lane.waiting.front() {
                 // Who gave up asks again, if at all.
                 let gone = part.tell.is_closed();
                 bytes += if gone { 0 } else { 4 + part.body.len() };
-                if parts.len() == MAX_PARTS || (bytes > MAX_BYTES && !parts.is_empty()) {
+                if parts.len() == most || (bytes > MAX_BYTES && !parts.is_empty()) {
                     break;
                 }
                 parts.extend(lane.waiting.pop_front().filter(|_| !gone));
@@ -97,57 +121,65 @@ impl Bundles {
 impl Bus {
     /// Sends a request, together with others that wait at the same time.
     pub(crate) async fn bundled(&self, endpoint: Endpoint, body: Bytes, reply_timeout: Duration) -> Reply {
+        let alone = |body| Box::pin(self.exchange(endpoint, body, None, None, reply_timeout));
+        if !self.bundles().are_taken(endpoint, Instant::now()) {
+            return alone(body).await;
+        }
         let (tell, told) = oneshot::channel();
-        if self.bundles().push(endpoint, Part { body, tell }) {
-            let bus = self.clone();
-            laneway_runtime::spawn("bundle", async move {
-                while let Some(parts) = bus.bundles().next(endpoint) {
-                    let mut leaders = bus.leaders_of(endpoint);
-                    tokio::select! {
-                        biased;
-                        () = bus.send_bundle(endpoint, parts) => {}
-                        // Whom they were sent to is gone. Each is asked again by who waits for it.
-                        () = another(&mut leaders) => {}
-                    }
-                }
-            });
+        if self.bundles().push(endpoint, Part { body: body.clone(), tell }) {
+            laneway_runtime::spawn("bundles", self.clone().send_waiting(endpoint));
         }
         match timeout(reply_timeout, told).await {
-            Ok(Ok(reply)) => reply,
+            Ok(Ok(Some(reply))) => reply,
+            // By who waits for it, so that nobody asks for one that gave up, nor one after the other.
+            Ok(Ok(None)) => alone(body).await,
             Ok(Err(_)) | Err(_) => Reply::unanswered(endpoint, reply_timeout),
         }
     }
 
-    async fn send_bundle(&self, endpoint: Endpoint, parts: Vec<Part>) {
-        let reply = match &parts[..] {
-            [Part { body, .. }] => self.exchange(endpoint, body.clone(), None, None, REPLY_TIMEOUT).await,
-            parts => {
-                let bodies: Vec<&[u8]> = parts.iter().map(|part| &part.body[..]).collect();
-                self.exchange(endpoint, write_parts(&bodies), None, Some(parts.len()), REPLY_TIMEOUT).await
+    /// Sends what waits, until nothing does.
+    async fn send_waiting(self, endpoint: Endpoint) {
+        while let Some(parts) = self.bundles().next(endpoint) {
+            let mut sending = Box::pin(self.clone().send_bundle(endpoint, parts));
+            if timeout(LONG, &mut sending).await.is_err() {
+                laneway_runtime::spawn("long bundle", sending);
             }
-        };
-        if parts.len() == 1 {
-            return tell_all(parts, &reply);
-        }
-        let Reply::Answered(_, body) = reply else { return tell_all(parts, &reply) };
-        let Some(answers) = read_answers(&body, parts.len()) else {
-            let error = ApiError::new(ErrorCode::Internal, format!("{endpoint}: the reply to a bundle cannot be read"));
-            return tell_all(parts, &Reply::Refused(error));
-        };
-        for (part, answer) in parts.into_iter().zip(answers) {
-            let reply = match answer {
-                Some(reply) => reply,
-                None => self.exchange(endpoint, part.body.clone(), None, None, REPLY_TIMEOUT).await,
-            };
-            // Who has gone away needs no answer.
-            drop(part.tell.send(reply));
         }
     }
-}
 
-fn tell_all(parts: Vec<Part>, reply: &Reply) {
-    for part in parts {
-        drop(part.tell.send(reply.clone()));
+    async fn send_bundle(self, endpoint: Endpoint, parts: Vec<Part>) {
+        let mut leaders = self.leaders_of(endpoint);
+        let answers = tokio::select! {
+            biased;
+            answers = self.answers(endpoint, &parts) => answers,
+            // Whom they were sent to is gone. Each is asked again by who waits for it.
+            () = another(&mut leaders) => return,
+        };
+        for (part, answer) in parts.into_iter().zip(answers) {
+            // Who has gone away needs no answer.
+            drop(part.tell.send(answer));
+        }
+    }
+
+    async fn answers(&self, endpoint: Endpoint, parts: &[Part]) -> Vec<Answer> {
+        if let [Part { body, .. }] = parts {
+            return vec![Some(self.exchange(endpoint, body.clone(), None, None, REPLY_TIMEOUT).await)];
+        }
+        let bodies: Vec<&[u8]> = parts.iter().map(|part| &part.body[..]).collect();
+        let reply = self.exchange(endpoint, write_parts(&bodies), None, Some(parts.len()), REPLY_TIMEOUT).await;
+        let answers = match reply {
+            Reply::Answered(_, body) => read_answers(&body, parts.len()),
+            Reply::Again(_) => Some(vec![Some(reply); parts.len()]),
+            Reply::Refused(ref error) if error.code == ErrorCode::Overloaded => Some(vec![Some(reply); parts.len()]),
+            Reply::Refused(_) => None,
+        };
+        // IMPORTANT: a service that is older than bundles reads one as a request, and refuses it. That says nothing of any part:
+        // a worker that took it for the answer to its report would drop an answer that is paid for.
+        answers.unwrap_or_else(|| {
+            tracing::debug!(%endpoint, "a bundle was not understood: sending one by one");
+            self.bundles().not_taken(endpoint, Instant::now());
+            vec![None; parts.len()]
+        })
     }
 }
 
@@ -158,6 +190,11 @@ fn write_parts(parts: &[&[u8]]) -> Bytes {
         body.put_slice(part);
     }
     body.freeze()
+}
+
+/// How many requests a message says that it has.
+pub(crate) fn parts(headers: Option<&HeaderMap>) -> usize {
+    header(headers, BUNDLE).and_then(|count| count.parse().ok()).unwrap_or(1).clamp(1, MAX_PARTS)
 }
 
 /// The parts of a request. None when the body is no bundle of so many.
@@ -193,8 +230,8 @@ pub(crate) fn write_answers(answers: Vec<Result<Vec<u8>, ApiError>>) -> Vec<u8> 
     body
 }
 
-/// What each part came to; none where it is to be asked for alone.
-fn read_answers(body: &Bytes, count: usize) -> Option<Vec<Option<Reply>>> {
+/// What each part came to. None when the body is no reply to a bundle of so many.
+fn read_answers(body: &Bytes, count: usize) -> Option<Vec<Answer>> {
     let mut body = body.clone();
     let mut answers = Vec::with_capacity(count);
     while body.has_remaining() {

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::{Bus, BusError};
+use crate::{Bus, BusError, bundle};
 
 pub use route::{Incoming, Refusal, Route};
 
@@ -206,7 +206,8 @@ impl Shared {
     /// Starts a handler, or says that there are too many.
     async fn take(self: &Arc<Self>, index: usize, message: Message) {
         let served = &self.served[index];
-        let Ok(permit) = Arc::clone(&served.handlers).try_acquire_owned() else {
+        let parts = bundle::parts(message.headers.as_ref()).min(served.route.at_most);
+        let Ok(permits) = Arc::clone(&served.handlers).try_acquire_many_owned(parts as u32) else {
             let error = ApiError::new(ErrorCode::Overloaded, "too many requests at a time: send it again later")
                 .with_details(serde_json::json!({"retry_after_ms": OVERLOADED_RETRY_AFTER_MS}));
             return answer::refuse(self, served, &message, error).await;
@@ -214,7 +215,7 @@ impl Shared {
         let shared = Arc::clone(self);
         let handle = async move {
             answer::answer(&shared, &shared.served[index], message).await;
-            drop(permit);
+            drop(permits);
         };
         laneway_runtime::spawn("request", self.tasks.track_future(handle));
     }

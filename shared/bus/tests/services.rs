@@ -278,3 +278,20 @@ async fn a_closed_service_takes_nothing_while_its_handlers_go_on() {
     let (reply, ()) = tokio::join!(send(&bus, None, b"{\"text\":\"a\"}".to_vec()), close);
     assert_eq!(Format::Json.decode::<Ask>(&reply.payload).unwrap().text, "a");
 }
+
+#[tokio::test]
+async fn cancels_that_wait_leave_room_for_others() {
+    let server = Server::start();
+    let bus = server.bus().await;
+    let entered = Arc::new(Semaphore::new(0));
+    let in_handler = Arc::clone(&entered);
+    let wait = move |_: Incoming<Ask>| {
+        in_handler.add_permits(1);
+        std::future::pending::<Result<Ask, Refusal>>()
+    };
+    let _service = serve(&bus, vec![Route::new(Endpoint::RunsCancel, wait)]).await;
+    for _ in 0..1_100 {
+        bus.client().publish_with_reply("laneway.runs.cancel", "inbox", "{\"text\":\"a\"}".into()).await.unwrap();
+    }
+    within(entered.acquire_many(1_100)).await.unwrap().forget();
+}

@@ -60,3 +60,12 @@ fn what_waits_is_taken_in_bounded_bundles_and_who_gave_up_is_left_out() {
     assert_eq!(sizes(), Some(vec![5]));
     assert_eq!((sizes(), sizes()), (None, None), "both are done");
 }
+
+#[test]
+fn what_a_service_does_not_know_is_sent_one_by_one_for_a_minute() {
+    let (bundles, now) = (Bundles::default(), Instant::now());
+    bundles.not_taken(Endpoint::SessionsWindow, now);
+    let taken = |endpoint, seconds| bundles.are_taken(endpoint, now + Duration::from_secs(seconds));
+    assert!(!taken(Endpoint::SessionsWindow, 59) && taken(Endpoint::SessionsWindow, 60));
+    assert!(taken(Endpoint::AttemptsClaim, 0));
+}

@@ -84,14 +84,14 @@ impl Route {
                 Ok(reply)
             })
         };
-        let callers_wait = matches!(endpoint, Endpoint::RunsWait | Endpoint::RunsSubmit);
+        let callers_wait = matches!(endpoint, Endpoint::RunsWait | Endpoint::RunsSubmit | Endpoint::RunsCancel);
         let at_most = if callers_wait { WAITING_HANDLERS } else { HANDLERS };
         let (request_type, reply_type) = (type_name::<Q>(), type_name::<R>());
         Self { endpoint, at_most, request_type, reply_type, handler: Arc::new(handler) }
     }
 
     /// Another bound for the handlers at a time; 1,024 by default, 10,000 where callers wait for the end of a run.
-    /// Beyond it the answer is `overloaded`.
+    /// Each part of a bundle counts. Beyond it the answer is `overloaded`.
     #[must_use]
     pub fn at_most(mut self, handlers: usize) -> Self {
         self.at_most = handlers;
