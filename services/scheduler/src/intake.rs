@@ -65,7 +65,7 @@ impl Intake {
     /// Takes submits. Ends after the close, when what is under way is decided or has gone back to the server.
     pub(crate) async fn take(&self) {
         while !self.close.is_requested() {
-            let taken = match self.close.unless_requested(ensure_intake_consumer(&self.bus)).await {
+            let taken = match self.close.unless_requested(Box::pin(ensure_intake_consumer(&self.bus))).await {
                 None => return,
                 Some(Ok(consumer)) => self.take_from(&consumer).await,
                 Some(Err(error)) => Err(error.to_string()),

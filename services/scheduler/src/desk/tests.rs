@@ -27,10 +27,8 @@ fn look_that_panics(events: &[Event]) -> Option<Refusal> {
     };
     let release = guarded(|| (order.finish)(Ok(&mut scene)))?;
     release(7);
-    match asked.as_mut().poll(&mut context) {
-        Poll::Ready(Err(refusal)) => Some(refusal),
-        other => panic!("{other:?}"),
-    }
+    let Poll::Ready(Err(refusal)) = asked.as_mut().poll(&mut context) else { panic!("not refused") };
+    Some(refusal)
 }
 
 #[test]
