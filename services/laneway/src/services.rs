@@ -116,6 +116,7 @@ impl Part {
                 let snapshots = SnapshotSchedule {
                     every_bytes: config.scheduler.snapshot_every_bytes,
                     every: Duration::from_secs(config.scheduler.snapshot_every_seconds),
+                    ..SnapshotSchedule::default()
                 };
                 let (instance, limits) = (config.instance, config.limits);
                 let formats = Formats::default();

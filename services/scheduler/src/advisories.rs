@@ -6,16 +6,20 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use laneway_bus::{Advisory, Bus};
 use laneway_contract::{DispatchMessage, Format, Incident, Stream, Token};
 use laneway_engine::Command;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::desk::Desk;
-use crate::intake;
+use crate::intake::Intake;
 
 /// What is heard in this time of one kind at one place is noted as one.
 const EVERY: Duration = Duration::from_secs(1);
+/// Advisories about which something is done at a time.
+const AT_A_TIME: usize = 64;
 /// Places that wait to be noted at a time. What is heard of others meanwhile stands in the log alone.
 const MAX_PLACES: usize = 32;
 /// Before something is tried again that NATS refused.
@@ -24,20 +28,23 @@ const PAUSE: Duration = Duration::from_secs(1);
 const MAX_INSTANCE_CHARS: usize = 48;
 
 /// Listens until dropped.
-pub(crate) async fn listen(bus: &Bus, desk: &Desk, instance: &str) {
+pub(crate) async fn listen(bus: &Bus, desk: &Desk, intake: &Intake, instance: &str) {
     let instance: String = instance.chars().take(MAX_INSTANCE_CHARS).collect();
     loop {
         match bus.advisories().await {
             Ok(mut advisories) => {
                 let mut heard = Heard::default();
+                // What is done about one takes its time, and the others do not wait for that.
+                let mut under_way = FuturesUnordered::new();
                 let mut due = interval(EVERY);
                 due.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 loop {
                     tokio::select! {
-                        advisory = advisories.next() => match advisory {
-                            Some(advisory) => heard.take(incident(bus, desk, &instance, advisory).await),
+                        advisory = advisories.next(), if under_way.len() < AT_A_TIME => match advisory {
+                            Some(advisory) => under_way.push(incident(bus, intake, &instance, advisory)),
                             None => break,
                         },
+                        Some(incident) = under_way.next(), if !under_way.is_empty() => heard.take(incident),
                         _ = due.tick(), if !heard.is_empty() => note(desk, heard.drain()).await,
                     }
                 }
@@ -87,7 +94,7 @@ async fn note(desk: &Desk, incidents: Vec<Incident>) {
 }
 
 /// What was found, after what can be done about it is done.
-async fn incident(bus: &Bus, desk: &Desk, instance: &str, advisory: Advisory) -> Incident {
+async fn incident(bus: &Bus, intake: &Intake, instance: &str, advisory: Advisory) -> Incident {
     match advisory {
         Advisory::SlowConsumer { dropped } => Incident {
             found: "slow_consumer".to_owned(),
@@ -102,7 +109,7 @@ async fn incident(bus: &Bus, desk: &Desk, instance: &str, advisory: Advisory) ->
         Advisory::MaxDeliveries { stream, consumer, stream_seq, deliveries: _ } => {
             let found = undelivered(bus, stream, consumer.as_ref().map_or("-", Token::as_str), stream_seq);
             match stream {
-                Stream::Intake => Incident { run_id: given_up(bus, desk, stream_seq).await, ..found },
+                Stream::Intake => Incident { run_id: given_up(intake, stream_seq).await, ..found },
                 Stream::Dispatch => match dispatched(bus, stream_seq).await {
                     Some(DispatchMessage { run_id, session_id, .. }) => {
                         Incident { run_id: Some(run_id), session_id: Some(session_id), ..found }
@@ -143,9 +150,9 @@ pub(crate) fn undelivered(bus: &Bus, stream: Stream, consumer: &str, stream_seq:
 }
 
 /// Makes a dead letter of a message of the intake, however often that takes: nobody else will. Its run.
-async fn given_up(bus: &Bus, desk: &Desk, stream_seq: u64) -> Option<laneway_contract::RunId> {
+async fn given_up(intake: &Intake, stream_seq: u64) -> Option<laneway_contract::RunId> {
     loop {
-        match intake::give_up(bus, desk, stream_seq).await {
+        match intake.give_up(stream_seq).await {
             Ok(run_id) => return run_id,
             Err(reason) => tracing::warn!(reason, stream_seq, "a message of the intake is not kept yet"),
         }

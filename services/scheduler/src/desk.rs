@@ -3,6 +3,7 @@
 //! A function of the handler looks at the state right after its command was applied; what it gives back leaves the task
 //! only when the command's events, and all before them, are in the journal.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use laneway_bus::{Bus, Refusal};
@@ -206,7 +207,11 @@ impl Desk {
     ) -> Result<Answered<A>, Refusal> {
         let (reply, answer) = oneshot::channel();
         let finish: Finish = Box::new(move |outcome| {
-            let body = outcome.and_then(look);
+            let body = outcome.and_then(|scene| {
+                // Where something was applied, a panic breaks the turn.
+                let unchanged = scene.events.is_empty();
+                if unchanged { guarded(|| look(scene)).unwrap_or_else(|| Err(fault())) } else { look(scene) }
+            });
             // A handler that is gone needs no answer.
             Box::new(move |journal_seq| drop(reply.send((body, journal_seq))))
         });
@@ -216,3 +221,16 @@ impl Desk {
         Ok(Answered { body: body?, journal_seq })
     }
 }
+
+/// The result, or none when it panicked; the panic has been logged with its place.
+pub(crate) fn guarded<R>(work: impl FnOnce() -> R) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
+}
+
+/// What is said of a panic before anything was applied.
+pub(crate) fn fault() -> ApiError {
+    ApiError::new(ErrorCode::Internal, "a fault of the scheduler, which is in its log; nothing was changed")
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,20 +3,23 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use laneway_bus::async_nats::jetstream::{self, AckKind};
 use laneway_bus::{Bus, CONTENT_TYPE, PullConsumer, Refusal, TRACEPARENT, ensure_intake_consumer, header};
 use laneway_contract::{ApiError, ErrorCode, Format, SubmitRun};
+use laneway_runtime::Shutdown;
 use tokio::time::sleep;
 
 use crate::desk::Desk;
 use crate::endpoints::intake_submit;
+use crate::leader::HAND_OVER;
 
 use letter::Message;
-pub(crate) use stuck::give_up;
+use memory::{InHand, Memory};
 
 mod letter;
+mod memory;
 mod stuck;
 
 /// Messages that are asked for at a time, and that are under way at most.
@@ -27,10 +30,16 @@ const EXPIRES: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_millis(500);
 /// Between two requests that the server refuses, and before a message comes again that could not be decided.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long what is under way may take after the close.
+const PATIENCE: Duration = Duration::from_millis(50);
 /// The name of the leader's consumer.
 const CONSUMER: &str = "scheduler";
 /// A message that meets a fault of ours so often is a dead letter.
-const MAX_FAULTS: i64 = 5;
+const MAX_FAULTS: u32 = 5;
+
+// The rest has gone back before the journal is left.
+const _: () = assert!(PATIENCE.as_millis() < HAND_OVER.as_millis());
+
 /// What becomes of a message.
 enum Verdict {
     /// It is in the journal.
@@ -39,98 +48,158 @@ enum Verdict {
     Again(Duration),
 }
 
-/// Takes submits from the stream until dropped.
-pub(crate) async fn take(bus: &Bus, desk: &Desk) {
-    loop {
-        match ensure_intake_consumer(bus).await {
-            Ok(consumer) => {
-                let reason = match stuck::give_up_all(bus, desk, &consumer).await {
-                    Ok(()) => take_from(bus, desk, &consumer).await,
-                    Err(reason) => reason,
-                };
-                tracing::warn!(reason, "the intake was interrupted");
-            }
-            Err(error) => tracing::error!(%error, "the intake has no consumer"),
-        }
-        sleep(PAUSE).await;
-    }
+/// The intake of one epoch.
+pub(crate) struct Intake {
+    bus: Bus,
+    desk: Desk,
+    close: Shutdown,
+    memory: Memory,
 }
 
-/// Takes submits until the consumer fails, and says how.
-async fn take_from(bus: &Bus, desk: &Desk, consumer: &PullConsumer) -> String {
-    let mut connections = bus.connections();
-    let mut under_way = FuturesUnordered::new();
-    loop {
-        connections.mark_unchanged();
-        let asked = BATCH - under_way.len();
-        if asked == 0 {
-            under_way.next().await;
-            continue;
-        }
-        // No heartbeat: this client's batches lose their wake-up to one. A lost connection is seen by its count.
-        let mut batch = match consumer.batch().max_messages(asked).expires(EXPIRES).messages().await {
-            Ok(batch) => batch,
-            Err(error) => return error.to_string(),
-        };
-        let end = sleep(EXPIRES + GRACE);
-        tokio::pin!(end);
-        loop {
-            let message = tokio::select! {
-                biased;
-                message = batch.next() => message,
-                Some(()) = under_way.next(), if !under_way.is_empty() => continue,
-                // The server has forgotten the request together with the connection.
-                Ok(()) = connections.changed() => None,
-                () = &mut end => None,
+impl Intake {
+    /// Takes submits from the stream until `close` is requested.
+    pub(crate) fn new(bus: &Bus, desk: &Desk, close: &Shutdown) -> Self {
+        Self { bus: bus.clone(), desk: desk.clone(), close: close.clone(), memory: Memory::default() }
+    }
+
+    /// Takes submits. Ends after the close, when what is under way is decided or has gone back to the server.
+    pub(crate) async fn take(&self) {
+        while !self.close.is_requested() {
+            let taken = match self.close.unless_requested(Box::pin(ensure_intake_consumer(&self.bus))).await {
+                None => return,
+                Some(Ok(consumer)) => self.take_from(&consumer).await,
+                Some(Err(error)) => Err(error.to_string()),
             };
-            match message {
-                Some(Ok(message)) => under_way.push(decide(bus, desk, message)),
-                Some(Err(error)) => return error.to_string(),
-                None => break,
+            if let Err(reason) = taken {
+                tracing::warn!(reason, "the intake was interrupted");
+                self.close.unless_requested(sleep(PAUSE)).await;
             }
         }
     }
-}
 
-async fn decide(bus: &Bus, desk: &Desk, message: jetstream::Message) {
-    let kind = match place(&message) {
-        Some((known, delivered)) => match verdict(bus, desk, known, delivered).await {
+    /// Takes submits until the close, or until the consumer fails.
+    async fn take_from(&self, consumer: &PullConsumer) -> Result<(), String> {
+        let mut connections = self.bus.connections();
+        let mut under_way = FuturesUnordered::new();
+        let sweep = self.sweep(consumer);
+        tokio::pin!(sweep);
+        while !self.close.is_requested() {
+            connections.mark_unchanged();
+            let asked = BATCH - under_way.len();
+            if asked == 0 {
+                under_way.next().await;
+                continue;
+            }
+            // No heartbeat: this client's batches lose their wake-up to one. A lost connection is seen by its count.
+            let batch = consumer.batch().max_messages(asked).expires(EXPIRES).messages().await;
+            let mut batch = batch.map_err(|error| error.to_string())?;
+            let end = sleep(EXPIRES + GRACE);
+            tokio::pin!(end);
+            loop {
+                let message = tokio::select! {
+                    biased;
+                    () = self.close.requested() => None,
+                    message = batch.next() => message,
+                    Some(()) = under_way.next(), if !under_way.is_empty() => continue,
+                    // Never ends.
+                    () = &mut sweep => continue,
+                    // The server has forgotten the request together with the connection.
+                    Ok(()) = connections.changed() => None,
+                    () = &mut end => None,
+                };
+                match message {
+                    Some(Ok(message)) => under_way.push(self.decide(message)),
+                    Some(Err(error)) => return Err(error.to_string()),
+                    None => break,
+                }
+            }
+            if self.close.is_requested() {
+                // What has come already would stay in hand until its time to be acknowledged is over.
+                while let Some(Some(Ok(message))) = batch.next().now_or_never() {
+                    acknowledge(&message, AckKind::Nak(None)).await;
+                }
+            }
+        }
+        while under_way.next().await.is_some() {}
+        Ok(())
+    }
+
+    async fn decide(&self, message: jetstream::Message) {
+        let verdict = match place(&message) {
+            Some(known) => {
+                // Delivered again while it is in hand: the first is acknowledged for both.
+                let Some(in_hand) = self.memory.take(known.stream_seq) else { return };
+                tokio::select! {
+                    verdict = self.verdict(known, &in_hand) => verdict,
+                    () = self.patience() => Verdict::Again(Duration::ZERO),
+                }
+            }
+            None => Verdict::Again(PAUSE),
+        };
+        let kind = match verdict {
             Verdict::Done => AckKind::Ack,
             Verdict::Again(after) => AckKind::Nak(Some(after)),
-        },
-        None => AckKind::Nak(Some(PAUSE)),
-    };
+        };
+        acknowledge(&message, kind).await;
+    }
+
+    /// Ends some time after the close.
+    async fn patience(&self) {
+        self.close.requested().await;
+        sleep(PATIENCE).await;
+    }
+
+    async fn verdict(&self, message: Message<'_>, in_hand: &InHand<'_>) -> Verdict {
+        let error = match submit(&self.bus, &self.desk, message).await {
+            Ok(()) => {
+                in_hand.forget();
+                return Verdict::Done;
+            }
+            // The next leader takes it.
+            Err(Refusal::Silent) => return Verdict::Again(Duration::ZERO),
+            Err(Refusal::Error(error)) => error,
+        };
+        let faults = if error.code == ErrorCode::Internal { in_hand.fault() } else { 0 };
+        match again_after(&error, faults) {
+            Some(after) => Verdict::Again(after),
+            None => self.reject(message, &error, in_hand).await,
+        }
+    }
+
+    async fn reject(&self, message: Message<'_>, error: &ApiError, in_hand: &InHand<'_>) -> Verdict {
+        match self.keep(message, error).await {
+            Ok(_) => {
+                in_hand.forget();
+                Verdict::Done
+            }
+            Err(reason) => {
+                let stream_seq = message.stream_seq;
+                tracing::warn!(reason, stream_seq, "a refused submit is not kept yet; it comes again");
+                Verdict::Again(in_hand.back_off())
+            }
+        }
+    }
+}
+
+async fn acknowledge(message: &jetstream::Message, kind: AckKind) {
     if let Err(error) = message.ack_with(kind).await {
         tracing::debug!(%error, "a message of the intake was not acknowledged; it comes again and is a repeat");
     }
 }
 
-/// The message with its place in the stream, and how often it was delivered.
-fn place(message: &jetstream::Message) -> Option<(Message<'_>, i64)> {
+/// The message with its place in the stream.
+fn place(message: &jetstream::Message) -> Option<Message<'_>> {
     let info = message
         .info()
         .inspect_err(|error| tracing::warn!(%error, "a message of the intake does not say where it stands"))
         .ok()?;
-    let known = Message {
+    Some(Message {
         subject: &message.subject,
         headers: message.headers.as_ref(),
         body: &message.payload,
         stream_seq: info.stream_sequence,
         published_nanos: info.published.unix_timestamp_nanos(),
-    };
-    Some((known, info.delivered))
-}
-
-async fn verdict(bus: &Bus, desk: &Desk, message: Message<'_>, delivered: i64) -> Verdict {
-    match submit(bus, desk, message).await {
-        Ok(()) => Verdict::Done,
-        // The next leader takes it.
-        Err(Refusal::Silent) => Verdict::Again(Duration::ZERO),
-        Err(Refusal::Error(error)) => match again_after(&error, delivered) {
-            Some(after) => Verdict::Again(after),
-            None => reject(bus, desk, message, &error).await,
-        },
-    }
+    })
 }
 
 /// Submits the body, as `runs.submit` would.
@@ -148,14 +217,14 @@ async fn submit(bus: &Bus, desk: &Desk, message: Message<'_>) -> Result<(), Refu
     intake_submit(bus, desk, request, traceparent).await
 }
 
-/// When to try again what failed for a reason that passes; none when it will not.
-fn again_after(error: &ApiError, delivered: i64) -> Option<Duration> {
+/// When to try again what failed for a reason that passes; none when it will not. `faults` is how often it met a fault of ours.
+fn again_after(error: &ApiError, faults: u32) -> Option<Duration> {
     match error.code {
         ErrorCode::QueueFull | ErrorCode::Overloaded | ErrorCode::Unavailable => {
             let asked = error.details.get("retry_after_ms").and_then(serde_json::Value::as_u64);
             Some(asked.map_or(PAUSE, Duration::from_millis))
         }
-        ErrorCode::Internal => (delivered < MAX_FAULTS).then_some(PAUSE),
+        ErrorCode::Internal => (faults < MAX_FAULTS).then_some(PAUSE),
         ErrorCode::BadRequest
         | ErrorCode::UnknownField
         | ErrorCode::PayloadTooLarge
@@ -174,16 +243,6 @@ fn again_after(error: &ApiError, delivered: i64) -> Option<Duration> {
         | ErrorCode::UnsupportedCapability
         | ErrorCode::UnknownModel
         | ErrorCode::ExceedsLimit => None,
-    }
-}
-
-async fn reject(bus: &Bus, desk: &Desk, message: Message<'_>, error: &ApiError) -> Verdict {
-    match letter::store(bus, desk, message, error).await {
-        Ok(_) => Verdict::Done,
-        Err(reason) => {
-            tracing::warn!(reason, stream_seq = message.stream_seq, "a refused submit is not kept yet; it comes again");
-            Verdict::Again(PAUSE)
-        }
     }
 }
 

@@ -73,15 +73,24 @@ pub struct SchedulerConfig {
 /// When the leader takes a snapshot.
 #[derive(Clone, Copy, Debug)]
 pub struct SnapshotSchedule {
-    /// When so many bytes of frames were written since the last.
+    /// When so many bytes of frames were written since the end of the last, and twice as many as that one has.
     pub every_bytes: u64,
     /// After this time, when at least a 64th of those bytes was written.
     pub every: Duration,
+    /// The least time from the end of one to the begin of the next.
+    pub pause: Duration,
+    /// That time is also at least so many times as long as the last one took.
+    pub rest: u32,
 }
 
 impl Default for SnapshotSchedule {
     fn default() -> Self {
-        Self { every_bytes: SNAPSHOT_EVERY_BYTES, every: Duration::from_millis(SNAPSHOT_EVERY_MS) }
+        Self {
+            every_bytes: SNAPSHOT_EVERY_BYTES,
+            every: Duration::from_millis(SNAPSHOT_EVERY_MS),
+            pause: Duration::from_mins(1),
+            rest: 10,
+        }
     }
 }
 

@@ -8,8 +8,9 @@ use laneway_runtime::Shutdown;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::advisories;
 use crate::endpoints::{Context, routes};
-use crate::{advisories, intake};
+use crate::intake::Intake;
 
 /// How long to wait before endpoints are subscribed again that could not be.
 const RETRY: Duration = Duration::from_millis(200);
@@ -68,11 +69,15 @@ async fn keep_open(
     if let Err(error) = bus.publish(&Subject::Leading, epoch.to_string().into()).await {
         tracing::debug!(%error, "the word that a leader answers was not sent");
     }
-    let open = async { tokio::join!(advisories::listen(bus, desk, instance), intake::take(bus, desk)) };
-    close.unless_requested(Box::pin(open)).await;
-    let service = service.close().await;
-    drop(closed);
-    service.answered().await;
+    let intake = Intake::new(bus, desk, &close);
+    let serve = async {
+        close.requested().await;
+        let service = service.close().await;
+        drop(closed);
+        service.answered().await;
+    };
+    let listen = close.unless_requested(advisories::listen(bus, desk, &intake, instance));
+    Box::pin(async { tokio::join!(serve, listen, intake.take()) }).await;
 }
 
 async fn start(bus: &Bus, context: &Context, epoch: Epoch, gate: Gate) -> Service {

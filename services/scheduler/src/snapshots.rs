@@ -14,7 +14,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::start::{self, Start, Unusable};
+use crate::start::{self, Start};
 use crate::{SnapshotSchedule, fold};
 
 /// Frames that are folded in one go.
@@ -38,15 +38,12 @@ pub(crate) enum NotTaken {
         /// The frame.
         number: u64,
     },
-    /// It was not stored.
+    /// It was not stored, or what was read back is not what was written.
     #[error(transparent)]
     Object(#[from] ObjectError),
     /// It was not written.
     #[error("not written: {0}")]
     Written(#[from] io::Error),
-    /// What was read back is not what was written.
-    #[error("not read back: {0}")]
-    ReadBack(#[from] Unusable),
     /// A part of it panicked.
     #[error("broke: {0}")]
     Broke(#[from] JoinError),
@@ -60,14 +57,14 @@ pub(crate) struct Taking {
     bus: Bus,
     schedule: SnapshotSchedule,
     newest: Option<SnapshotTaken>,
-    /// Where the bytes of frames and the time since the newest are counted from.
+    /// Where the bytes of frames and the time are counted from: the end of the last.
     from: (u64, Instant),
     /// The newest could not be used: the next is due at once.
     is_behind: bool,
     /// Snapshots in frames up to here were tried at the start, and could not be used.
     tried_up_to: u64,
     not_before: Option<Instant>,
-    task: Option<JoinHandle<Outcome>>,
+    task: Option<(JoinHandle<Outcome>, Instant)>,
     /// Taken, and to be journaled.
     taken: Option<SnapshotTaken>,
     view: watch::Sender<Option<SnapshotView>>,
@@ -119,29 +116,39 @@ impl Taking {
     pub(crate) fn begin_if_due(&mut self, number: u64, bytes: u64) {
         let now = Instant::now();
         let busy = self.task.is_some() || self.taken.is_some() || self.not_before.is_some_and(|at| now < at);
-        if !busy && (self.is_behind || self.schedule.is_due(bytes.saturating_sub(self.from.0), now - self.from.1)) {
-            self.from = (bytes, now);
+        if !busy && (self.is_behind || self.is_due(bytes, now)) {
             self.is_behind = false;
-            self.task = Some(laneway_runtime::spawn("snapshot", take(self.bus.clone(), number)));
+            self.task = Some((laneway_runtime::spawn("snapshot", take(self.bus.clone(), number)), now));
         }
     }
 
-    /// Waits for the end of the one that is being taken.
-    pub(crate) async fn ended(&mut self) -> Outcome {
-        let Some(task) = &mut self.task else { return std::future::pending().await };
-        let outcome = task.await;
-        self.task = None;
-        outcome?
+    fn is_due(&self, bytes: u64, now: Instant) -> bool {
+        let newest = self.newest.as_ref().map_or(0, |taken| taken.bytes);
+        self.schedule.is_due(newest, bytes.saturating_sub(self.from.0), now - self.from.1)
     }
 
-    /// One has ended: it is to be journaled, or tried again.
-    pub(crate) fn took(&mut self, outcome: Outcome) {
+    /// Waits for the end of the one that is being taken.
+    pub(crate) async fn ended(&mut self) -> (Outcome, Duration) {
+        let Some((task, began)) = &mut self.task else { return std::future::pending().await };
+        let outcome = task.await;
+        let took = began.elapsed();
+        self.task = None;
+        (outcome.unwrap_or_else(|error| Err(error.into())), took)
+    }
+
+    /// One has ended: it is to be journaled, or tried again. `bytes` is how much was read or written of the journal so far.
+    pub(crate) fn took(&mut self, (outcome, took): (Outcome, Duration), bytes: u64) {
+        let now = Instant::now();
+        self.from = (bytes, now);
         match outcome {
-            Ok(taken) => self.taken = Some(taken),
+            Ok(taken) => {
+                self.taken = Some(taken);
+                self.not_before = Some(now + self.schedule.rest_after(took));
+            }
             Err(error) => {
-                tracing::warn!(%error, "no snapshot was taken; it is tried again in a minute");
+                tracing::warn!(%error, "no snapshot was taken; it is tried again");
                 self.is_behind = true;
-                self.not_before = Some(Instant::now() + RETRY);
+                self.not_before = Some(now + RETRY.max(self.schedule.rest_after(took)));
             }
         }
     }
@@ -170,7 +177,7 @@ impl Taking {
 
     /// This process does not lead any more: what was being taken is dropped.
     pub(crate) fn give_up(&mut self) {
-        if let Some(task) = self.task.take() {
+        if let Some((task, _)) = self.task.take() {
             task.abort();
         }
         self.taken = None;
@@ -178,9 +185,16 @@ impl Taking {
 }
 
 impl SnapshotSchedule {
-    /// Whether the next is due, by the bytes of frames and the time since the last.
-    fn is_due(&self, bytes: u64, time: Duration) -> bool {
-        bytes >= self.every_bytes || (time >= self.every && bytes >= self.every_bytes / IDLE_PART)
+    /// Whether the next is due, by the bytes of the newest, and the bytes of frames and the time since its end.
+    fn is_due(&self, newest: u64, bytes: u64, time: Duration) -> bool {
+        // What is read at a start grows with the snapshot anyway.
+        bytes >= self.every_bytes.max(newest.saturating_mul(2))
+            || (time >= self.every && bytes >= self.every_bytes / IDLE_PART)
+    }
+
+    /// How long to wait after one that took so long: most of the time none is taken, however heavy the load.
+    fn rest_after(&self, took: Duration) -> Duration {
+        self.pause.max(took.saturating_mul(self.rest))
     }
 }
 
@@ -222,7 +236,8 @@ async fn take(bus: Bus, number: u64) -> Outcome {
     let chunks = stored?;
     let (hash, bytes, records) = written?;
     let taken = SnapshotTaken { sequence: position.number, hash, object, bytes, chunks, records };
-    drop(start::read(&snapshots, &taken).await?);
+    // Its hash is compared. Whether it can be decoded is seen by the next one, which begins with it.
+    drop(snapshots.read(&taken, |_| ()).await?);
     let seconds = began.elapsed().as_secs_f64();
     tracing::info!(snapshot = position.number, bytes, records, seconds, "a snapshot was taken");
     Ok(taken)

@@ -67,10 +67,7 @@ pub(crate) enum Unusable {
 pub(crate) async fn load(bus: &Bus) -> Result<Start, Fault> {
     let snapshots = Snapshots::new(bus.client().clone(), bus.prefix());
     let end = snapshots.end_hint().await;
-    let had = snapshots.highest().await.unwrap_or_else(|error| {
-        tracing::warn!(error, "the snapshots cannot be listed");
-        0
-    });
+    let had = highest(&snapshots).await;
     let (mut up_to, mut tried) = (end, 0);
     while tried < KEPT
         && let Some(frame) = snapshots.frame_up_to::<Event>(up_to).await
@@ -91,6 +88,18 @@ pub(crate) async fn load(bus: &Bus) -> Result<Start, Fault> {
         tracing::warn!(tried, frames = end, "no snapshot can be used: the journal is read from its first frame");
     }
     Ok(Start { is_behind: tried > 0, end, had, ..Start::default() })
+}
+
+/// The last frame that a snapshot knows of. Asks the server, as long as it takes: without it a journal that was cut short would be
+/// taken for a whole one.
+async fn highest(snapshots: &Snapshots) -> u64 {
+    loop {
+        match snapshots.highest().await {
+            Ok(number) => return number,
+            Err(error) => tracing::warn!(error, "the snapshots cannot be listed yet"),
+        }
+        sleep(SAY_EVERY).await;
+    }
 }
 
 /// The snapshot that a frame says of.

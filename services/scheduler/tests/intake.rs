@@ -190,6 +190,90 @@ async fn what_was_given_up_while_nobody_led_is_found_by_the_next_leader() {
     );
 }
 
+/// Takes one message as somebody who is then gone.
+async fn take_one(world: &World) {
+    let intake = world.bus.jetstream().get_stream_no_info(INTAKE).await.unwrap();
+    let consumer: laneway_bus::PullConsumer = intake.get_consumer("scheduler").await.unwrap();
+    let take = async || {
+        let batch = consumer.batch().max_messages(1).expires(Duration::from_millis(500)).messages().await;
+        batch.unwrap().filter(|message| std::future::ready(message.is_ok())).count().await
+    };
+    within(async { while take().await == 0 {} }).await;
+}
+
+/// What the server counts as in hand.
+async fn until_in_hand(world: &World, count: usize) {
+    let intake = world.bus.jetstream().get_stream_no_info(INTAKE).await.unwrap();
+    within(async {
+        while intake.consumer_info("scheduler").await.unwrap().num_ack_pending != count {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_limit_of_three_what_can_come_again_is_taken_and_the_rest_is_found() {
+    let world = World::start().await;
+    let config = pull::Config { max_deliver: 3, ack_wait: Duration::from_millis(500), ..intake_consumer_config() };
+    with_consumer(&world, config).await;
+    let [given_up, in_hand, after] = ["given up", "in hand", "after it"].map(submit);
+    let seq = publish_run(&world, &given_up).await;
+    // The server gives it up when it is asked for the next time.
+    for _ in 0..3 {
+        take_one(&world).await;
+    }
+    publish_run(&world, &in_hand).await;
+    take_one(&world).await;
+    publish_run(&world, &after).await;
+    let _scheduler = world.scheduler("one").await;
+    until_empty(&world).await;
+    for request in [in_hand, after] {
+        let run_id = request.run_id.unwrap();
+        assert_eq!(world.get(run_id).await.run.run_id, run_id);
+    }
+    let letters: Vec<_> = letters(&world).await.into_iter().map(|letter| (letter.stream_seq, letter.run_id)).collect();
+    assert_eq!(letters, [(seq, given_up.run_id.unwrap())]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_accepted_and_given_up_is_no_dead_letter() {
+    let world = World::start().await;
+    let config = pull::Config { max_deliver: 1, ack_wait: Duration::from_millis(200), ..intake_consumer_config() };
+    with_consumer(&world, config).await;
+    let first = world.scheduler("first").await;
+    let request = submit("accepted");
+    world.submit(&request).await;
+    first.stop().await;
+    // As if its acknowledgement had been lost.
+    let seq = publish_run(&world, &request).await;
+    take_one(&world).await;
+    until_in_hand(&world, 0).await;
+    let _second = world.scheduler("second").await;
+    let incident = next_incident(&mut world.events()).await;
+    assert_eq!((incident.stream_seq, incident.run_id), (Some(seq), request.run_id));
+    until_empty(&world).await;
+    assert_eq!(letters(&world).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_stop_gives_back_what_is_in_hand() {
+    let world = World::start().await;
+    world.without_replica();
+    let scheduler = world.scheduler("one").await;
+    world.status().await;
+    // It is decided when a store replica answers.
+    let body = serde_json::json!({"model_id": "echo/default", "input": [
+        {"content": {"artifact_id": ArtifactId::from_bytes([3; 32])}}]});
+    publish(&world, body.to_string().into_bytes()).await;
+    until_in_hand(&world, 1).await;
+    scheduler.stop().await;
+    let begun = tokio::time::Instant::now();
+    take_one(&world).await;
+    // Else it came after 30 s.
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
 /// Fetches one message and does not acknowledge it; then, so that it is due again, nothing.
 async fn take_and_forget(world: &World, stream: Stream, consumer: pull::Config) {
     let name = world.bus.prefix().stream(stream);

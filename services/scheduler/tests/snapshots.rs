@@ -18,7 +18,8 @@ use laneway_scheduler::{SchedulerError, SnapshotSchedule};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// A snapshot after every few runs.
-const OFTEN: SnapshotSchedule = SnapshotSchedule { every_bytes: 16 * 1_024, every: Duration::from_hours(1) };
+const OFTEN: SnapshotSchedule =
+    SnapshotSchedule { every_bytes: 16 * 1_024, every: Duration::from_hours(1), pause: Duration::ZERO, rest: 0 };
 
 /// What was logged in this test. Its tasks are all on its own thread.
 #[derive(Clone, Default)]

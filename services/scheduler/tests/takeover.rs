@@ -62,6 +62,30 @@ async fn a_leader_that_is_stopped_hands_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_does_not_answer_does_not_hold_up_a_hand_over() {
+    let world = World::start().await;
+    let first = world.scheduler("first").await;
+    assert_eq!(world.status().await.leader, "first");
+    let second = world.scheduler("second").await;
+    world.without_replica();
+    // Its handler asks a store replica.
+    let unknown = GetRun { run_id: RunId::generate() };
+    let (patience, reply) = (Duration::from_secs(20), Duration::from_secs(20));
+    let asked = world.bus.request_within::<_, RunReply>(Endpoint::RunsGet, &unknown, patience, reply);
+    tokio::pin!(asked);
+    assert!(futures::poll!(&mut asked).is_pending());
+    // On the same connection, so that the other has arrived.
+    let before = world.status().await;
+    let begun = tokio::time::Instant::now();
+    first.stop().await;
+    let after = world.status().await;
+    assert_eq!((after.leader.as_str(), after.epoch), ("second", before.epoch + 1));
+    // 100 ms for the handler, with room for a machine that is busy.
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_is_cut_off_is_replaced() {
     nothing_is_lost(false).await;
 }

@@ -7,7 +7,8 @@ use laneway_contract::{ApiError, Artifact, ErrorCode, Format, MAX_BODY_BYTES, Re
 use laneway_engine::Command;
 use uuid::Uuid;
 
-use crate::desk::Desk;
+use super::Intake;
+use crate::desk::Answered;
 use crate::edge::Edge;
 
 /// The largest body that can be kept as an artifact, in bytes: with its fields it still fits a reply.
@@ -45,7 +46,7 @@ impl Message<'_> {
     }
 
     /// The run that it would have been, also where all but its id is wrong.
-    fn run(&self) -> RunId {
+    pub(super) fn run(&self) -> RunId {
         let named = Reject::run_named_in(header(self.headers, CONTENT_TYPE), self.body);
         named.unwrap_or_else(|| self.unnamed_run().unwrap_or_else(|_| self.derived_run()))
     }
@@ -62,17 +63,36 @@ impl Message<'_> {
     }
 }
 
-/// Keeps a refused body as an artifact, then says so on the subject of rejects. Returns when both are stored.
-pub(super) async fn store(bus: &Bus, desk: &Desk, message: Message<'_>, error: &ApiError) -> Result<RunId, String> {
-    let (artifact, mut letter) = letter(desk.edge(), message, error);
-    if let Some(artifact) = artifact {
-        match desk.decide(Command::Put(Box::new(artifact)), |_| Ok(())).await {
-            Ok(answered) => letter.journal_seq = Some(answered.journal_seq),
-            Err(Refusal::Error(error)) => return Err(error.to_string()),
-            Err(Refusal::Silent) => return Err("the leadership ended".to_owned()),
+impl Intake {
+    /// Keeps a refused body as an artifact, then says so on the subject of rejects. Returns when both are stored.
+    pub(super) async fn keep(&self, message: Message<'_>, error: &ApiError) -> Result<RunId, String> {
+        let (artifact, mut letter) = letter(self.desk.edge(), message, error);
+        if let Some(artifact) = artifact {
+            letter.journal_seq = Some(self.put(message.stream_seq, artifact).await?);
+        }
+        send(&self.bus, &message, &letter).await?;
+        tracing::info!(stream_seq = letter.stream_seq, code = %error.code, "a submit of the intake was refused");
+        Ok(letter.run_id)
+    }
+
+    /// Puts a body into the journal, once however often its letter is tried. The frame that has it.
+    async fn put(&self, stream_seq: u64, artifact: Artifact) -> Result<u64, String> {
+        if let Some(journal_seq) = self.memory.body_at(stream_seq) {
+            return Ok(journal_seq);
+        }
+        match self.desk.decide(Command::Put(Box::new(artifact)), |_| Ok(())).await {
+            Ok(Answered { journal_seq, .. }) => {
+                self.memory.put(stream_seq, journal_seq);
+                Ok(journal_seq)
+            }
+            Err(Refusal::Error(error)) => Err(error.to_string()),
+            Err(Refusal::Silent) => Err("the leadership ended".to_owned()),
         }
     }
-    let body = serde_json::to_vec(&letter).map_err(|error| error.to_string())?;
+}
+
+async fn send(bus: &Bus, message: &Message<'_>, letter: &Reject) -> Result<(), String> {
+    let body = serde_json::to_vec(letter).map_err(|error| error.to_string())?;
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, Format::Json.content_type());
     headers.insert(MESSAGE_ID, message.letter_id());
@@ -80,8 +100,7 @@ pub(super) async fn store(bus: &Bus, desk: &Desk, message: Message<'_>, error: &
         headers.insert(TRACEPARENT, trace.as_str());
     }
     bus.publish_stored(&Subject::Rejects, headers, body.into()).await.map_err(|error| error.to_string())?;
-    tracing::info!(stream_seq = letter.stream_seq, code = %error.code, "a submit of the intake was refused");
-    Ok(letter.run_id)
+    Ok(())
 }
 
 /// The letter about a refused message, and its body as an artifact where it can be kept.

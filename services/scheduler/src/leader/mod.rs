@@ -41,8 +41,11 @@ const TAKEOVER_MARGIN_MS: u64 = 500;
 const DIGEST_EVERY_FRAMES: u64 = 1_000;
 /// Orders that are taken in one go, before the journal is looked at again.
 const ORDERS_AT_A_TIME: usize = 512;
-/// Time for the requests under way, and for the last frame, when a stop is requested.
-const DRAIN: Duration = Duration::from_secs(8);
+/// How long a stop waits for the handlers that wait for others, as a store replica. Then the journal is left all the same: they
+/// end silent, and their callers ask the next leader.
+pub(crate) const HAND_OVER: Duration = Duration::from_millis(100);
+/// Time for the last frames, when a stop is requested.
+const LEAVE: Duration = Duration::from_secs(8);
 
 /// Runs until `shutdown` is requested and everything has drained, or something ends it.
 pub(crate) async fn run(bus: Bus, config: SchedulerConfig, shutdown: Shutdown) -> Result<(), SchedulerError> {
@@ -153,7 +156,7 @@ enum Wake {
     Journal(Box<Progress<Event, Effects>>),
     Orders(Vec<Order>),
     Heard(Option<Message>),
-    Snapshot(Result<SnapshotTaken, NotTaken>),
+    Snapshot((Result<SnapshotTaken, NotTaken>, Duration)),
     ReadByAll(u16),
     Reconnected,
     Time,
@@ -179,7 +182,7 @@ impl Leader {
                 Wake::Orders(orders) => self.core.take(orders),
                 Wake::Heard(Some(message)) => self.heard(&message),
                 Wake::Heard(None) => return Err(BusError::Closed.into()),
-                Wake::Snapshot(outcome) => self.snapshots.took(outcome),
+                Wake::Snapshot(ended) => self.snapshots.took(ended, self.core.journal.read_bytes()),
                 Wake::ReadByAll(format) => self.core.journal.raise_format(format),
                 Wake::Reconnected => self.core.reconnected(|message| self.publisher.send(message)),
                 Wake::Time => {}
@@ -223,7 +226,7 @@ impl Leader {
             // Before the orders: under full load there are always some, and workers must not fall silent for that.
             message = announcements.next() => Wake::Heard(message),
             orders = take(orders), if room => Wake::Orders(orders),
-            outcome = snapshots.ended() => Wake::Snapshot(outcome),
+            ended = snapshots.ended() => Wake::Snapshot(ended),
             format = raising.read_by_all(in_force.unwrap_or_default()), if in_force.is_some() => Wake::ReadByAll(format),
             Ok(()) = connections.changed() => Wake::Reconnected,
             () = drained(ending) => Wake::Drained,

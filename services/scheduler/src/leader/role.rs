@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::core::Begun;
-use super::{DRAIN, Ending, Leader, Reception};
+use super::{Ending, HAND_OVER, LEAVE, Leader, Reception};
 use crate::desk::Desk;
 use crate::edge::Edge;
 use crate::endpoints::Context;
@@ -43,11 +43,11 @@ impl Leader {
         tracing::warn!("does not lead any more; reads the journal again");
     }
 
-    /// A stop was requested: first the requests that are here are answered.
+    /// A stop was requested: first the requests that are here are answered, as far as that takes no time.
     pub(super) fn begin_to_end(&mut self) {
         self.core.send_waiters_away();
         match self.reception.as_mut().and_then(|reception| reception.office.take()) {
-            Some(office) => self.ending = Ending::Draining(office.close(), Instant::now() + DRAIN),
+            Some(office) => self.ending = Ending::Draining(office.close(), Instant::now() + HAND_OVER),
             None => self.leave(),
         }
     }
@@ -55,7 +55,7 @@ impl Leader {
     /// Writes what is left, and that the leader has gone.
     pub(super) fn leave(&mut self) {
         self.core.journal.stop();
-        self.ending = Ending::Leaving(Instant::now() + DRAIN);
+        self.ending = Ending::Leaving(Instant::now() + LEAVE);
     }
 
     /// One line when this process does its part.

@@ -17,10 +17,13 @@ pub(super) use get::get;
 pub(super) use list::list;
 pub(super) use retry::retry;
 pub(super) use submit::submit;
-pub(crate) use submit::{known, submitted};
+pub(crate) use submit::{hand_in, known};
 pub(super) use wait::wait;
 #[cfg(test)]
-pub(crate) use {cancel::live as cancel_live, submit::Submitted};
+pub(crate) use {
+    cancel::live as cancel_live,
+    submit::{Submitted, submitted},
+};
 
 use laneway_bus::Refusal;
 use laneway_contract::{ApiError, Format, RunId, RunRecord, RunReply, RunView};

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::wait::until_ended;
 use super::{Context, live_reply, remembered_reply};
-use crate::desk::{Answered, Check, Desk};
+use crate::desk::{Answered, Check, Desk, Scene};
 use crate::edge::{self, KnownArtifacts, Prepared};
 use crate::replica;
 use crate::waiters::Ended;
@@ -42,7 +42,21 @@ pub(crate) struct Submitted {
 
 /// Hands a submit in.
 pub(crate) async fn submitted(desk: &Desk, prepared: Prepared) -> Result<Answered<Submitted>, Refusal> {
-    let Prepared { submit, of_session_model, wait } = prepared;
+    let (run_id, waits) = (prepared.submit.run_id, prepared.wait.is_some());
+    let look = move |scene: &mut Scene<'_>| {
+        let end = if waits { scene.watch(run_id) } else { None };
+        Ok(Submitted { run_id, live: scene.live_run(run_id), end, repeated: scene.repeated })
+    };
+    hand_in(desk, prepared, look).await
+}
+
+/// Hands a submit in, and looks at the state right after.
+pub(crate) async fn hand_in<A: Send + 'static>(
+    desk: &Desk,
+    prepared: Prepared,
+    look: impl FnOnce(&mut Scene<'_>) -> Result<A, ApiError> + Send + 'static,
+) -> Result<Answered<A>, Refusal> {
+    let Prepared { submit, of_session_model, wait: _ } = prepared;
     let run_id = submit.run_id;
     let catalog = Arc::clone(desk.edge().catalog());
     let check = of_session_model.map(|(session_id, needs)| -> Check {
@@ -57,10 +71,6 @@ pub(crate) async fn submitted(desk: &Desk, prepared: Prepared) -> Result<Answere
             Ok(())
         })
     });
-    let look = move |scene: &mut crate::desk::Scene<'_>| {
-        let end = if wait.is_some() { scene.watch(run_id) } else { None };
-        Ok(Submitted { run_id, live: scene.live_run(run_id), end, repeated: scene.repeated })
-    };
     desk.decide_if(check, Command::Submit(submit), look).await
 }
 

@@ -59,6 +59,11 @@ impl Effects {
         self
     }
 
+    /// Adds a message.
+    pub(super) fn send(&mut self, message: Outgoing) {
+        self.outgoing.push(message);
+    }
+
     /// Lets everything leave: messages to `send`, answers to those who wait for them. `number` is the frame that holds the
     /// turn.
     pub(crate) fn release(self, number: u64, send: impl FnMut(Outgoing)) {

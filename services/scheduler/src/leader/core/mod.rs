@@ -69,6 +69,8 @@ struct Leadership {
     waiters: Waiters,
     /// Whether the schedule has more to do at once.
     more: bool,
+    /// Whether the dispatches that nobody has claimed are to be sent again.
+    dispatch_again: bool,
     /// The frame at which the last digest was journaled.
     digested_at: u64,
 }
@@ -124,6 +126,7 @@ impl<J: Log> Core<J> {
 
     /// Does all that can be done now without waiting. An error ends the process.
     pub(crate) fn act(&mut self) -> Result<(), SchedulerError> {
+        self.dispatch_again_if_due();
         self.carry_out_orders();
         self.tick_if_due();
         self.digest_if_due();

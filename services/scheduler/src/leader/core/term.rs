@@ -3,7 +3,7 @@
 use laneway_contract::{Actor, ApiError, Epoch, Timestamp};
 use laneway_engine::{Command, Hints, LimitsChange, Phase, SetLimits, State};
 
-use super::effects::dispatch_of;
+use super::effects::{Effects, dispatch_of};
 use super::{Core, Leadership, Log};
 use crate::desk::{Order, Release, Scene};
 use crate::publisher::Outgoing;
@@ -68,17 +68,28 @@ impl<J: Log> Core<J> {
             waiters: Waiters::default(),
             // What the leader before left undone, as the runs of a session that is ending.
             more: true,
+            dispatch_again: false,
             digested_at: self.journal.position().number,
         });
         true
     }
 
     /// The connection is another, and maybe the server: what it had in memory is gone.
-    pub(crate) fn reconnected(&self, mut send: impl FnMut(Outgoing)) {
+    pub(crate) fn reconnected(&mut self, mut send: impl FnMut(Outgoing)) {
         send(Outgoing::Mend);
-        if self.leadership.is_some() {
-            self.dispatch_again(send);
+        if let Some(leadership) = &mut self.leadership {
+            leadership.dispatch_again = true;
         }
+    }
+
+    /// Sends the dispatches again after a reconnect: behind the frames handed over so far, which some of them may be in.
+    pub(super) fn dispatch_again_if_due(&mut self) {
+        let Some(leadership) = self.leadership.as_mut().filter(|leadership| leadership.dispatch_again) else { return };
+        let Some(draft) = self.journal.begin() else { return };
+        leadership.dispatch_again = false;
+        let mut effects = Effects::default();
+        self.dispatch_again(|message| effects.send(message));
+        self.hand_over(draft, effects);
     }
 
     /// Sends every dispatch that nobody has claimed: the stream may be a new one.
@@ -114,3 +125,6 @@ impl<J: Log> Core<J> {
         self.leadership = None;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,6 @@
 //! Invariant: what a turn would not fit into a frame, or panics over, is refused while nothing has changed.
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use laneway_contract::{ApiError, ErrorCode, Event, SnapshotTaken, StoreSaid, Timestamp};
 use laneway_engine::{Command, Decided};
@@ -12,7 +11,7 @@ use laneway_journal::{TurnDraft, TurnTooLarge};
 use super::effects::Effects;
 use super::{Core, Log};
 use crate::SchedulerError;
-use crate::desk::{Check, Order, Release, Scene};
+use crate::desk::{Check, Order, Release, Scene, fault, guarded};
 
 /// A second turn that breaks within this time ends the process, in milliseconds of journal time.
 const BREAKS_WITHIN_MS: u64 = 60_000;
@@ -226,15 +225,6 @@ impl<J: Log> Core<J> {
         self.breaks.count(command, now);
         self.journal.abandon();
     }
-}
-
-/// The result, or none when it panicked; the panic has been logged with its place.
-fn guarded<R>(decide: impl FnOnce() -> R) -> Option<R> {
-    catch_unwind(AssertUnwindSafe(decide)).ok()
-}
-
-fn fault() -> ApiError {
-    ApiError::new(ErrorCode::Internal, "a fault of the scheduler, which is in its log; nothing was changed")
 }
 
 fn too_large(error: &TurnTooLarge) -> ApiError {
