@@ -6,7 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use laneway_bus::{Bus, Refusal};
+use laneway_bus::Refusal;
 use laneway_contract::{
     ApiError, ErrorCode, Event, RenewAttempt, RenewReply, RunId, RunView, SessionId, Stop, StopCause, StoreSaid,
     Timestamp,
@@ -15,7 +15,7 @@ use laneway_engine::{Command, Hints, Phase, Run, State};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::edge::Edge;
-use crate::reader::{Read, Reader};
+use crate::reader::{Read, Reader, Stores};
 use crate::waiters::{Ended, Waiters};
 
 /// Commands and questions that wait for the leading task at a time.
@@ -134,15 +134,14 @@ pub(crate) struct Answered<A> {
 pub(crate) struct Desk {
     orders: mpsc::Sender<Order>,
     edge: Edge,
-    reader: Option<Arc<Reader>>,
+    reader: Arc<Reader>,
 }
 
 impl Desk {
-    /// A desk, and the end at which the leading task takes the orders. Without a bus nobody asks store replicas, and what memory
-    /// has given up is `unavailable`.
-    pub(crate) fn new(edge: Edge, bus: Option<Bus>) -> (Self, mpsc::Receiver<Order>) {
+    /// A desk, and the end at which the leading task takes the orders. What memory has given up is read from `stores`.
+    pub(crate) fn new(edge: Edge, stores: Box<dyn Stores>) -> (Self, mpsc::Receiver<Order>) {
         let (orders, taken) = mpsc::channel(DESK_ROOM);
-        let reader = bus.map(|bus| Reader::new(bus, orders.clone()));
+        let reader = Reader::new(stores, orders.clone());
         (Self { orders, edge, reader }, taken)
     }
 
@@ -215,7 +214,7 @@ impl Desk {
             // A handler that is gone needs no answer.
             Box::new(move |journal_seq| drop(reply.send((body, journal_seq))))
         });
-        let read = Read { reader: self.reader.clone(), ..read };
+        let read = Read { reader: Some(Arc::clone(&self.reader)), ..read };
         self.orders.send(Order { check, command, finish, read }).await.map_err(|_| Refusal::Silent)?;
         let (body, journal_seq) = answer.await.map_err(|_| Refusal::Silent)?;
         Ok(Answered { body: body?, journal_seq })

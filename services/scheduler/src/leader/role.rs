@@ -16,7 +16,8 @@ impl Leader {
     pub(super) fn open(&mut self, begun: Begun) {
         let Begun { epoch, anew } = begun;
         if anew && let Some(key) = self.core.state().hash_key() {
-            let (desk, orders) = Desk::new(Edge::new(key.clone(), Arc::clone(&self.catalog)), Some(self.bus.clone()));
+            let edge = Edge::new(key.clone(), Arc::clone(&self.catalog));
+            let (desk, orders) = Desk::new(edge, Box::new(self.bus.clone()));
             self.reception = Some(Reception { desk, orders, office: None });
         }
         let Some(reception) = &mut self.reception else { return };

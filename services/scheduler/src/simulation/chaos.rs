@@ -16,7 +16,7 @@ impl World {
         match actor {
             Actor::Process(index) => self.befalls_process(index),
             Actor::Worker(index) => self.befalls_worker(index),
-            Actor::Client | Actor::Server => {}
+            Actor::Client | Actor::Server | Actor::Store(_) => {}
         }
     }
 
@@ -76,7 +76,7 @@ impl World {
         match actor {
             Actor::Process(index) => self.processes[index].life = Life::Frozen(Vec::new()),
             Actor::Worker(index) => self.workers[index].life = Life::Frozen(Vec::new()),
-            Actor::Client | Actor::Server => return,
+            Actor::Client | Actor::Server | Actor::Store(_) => return,
         }
         // Long enough, at times, for a lease of an attempt to end and another to begin.
         let (longest, end) = match actor {
@@ -92,7 +92,7 @@ impl World {
         match actor {
             Actor::Process(index) => self.processes[index].die(),
             Actor::Worker(index) => self.worker_dies(index),
-            Actor::Client | Actor::Server => return,
+            Actor::Client | Actor::Server | Actor::Store(_) => return,
         }
         let dead = self.rng.range(1, 8_000);
         self.at((self.now + dead).min(self.weather.calm_at.max(self.now + 1)), actor, What::Start);
@@ -107,7 +107,7 @@ impl World {
                 self.go_on(index);
             }
             Actor::Worker(index) if matches!(self.workers[index].life, Life::Dead) => self.worker_starts(index),
-            Actor::Process(_) | Actor::Worker(_) | Actor::Client | Actor::Server => {}
+            Actor::Process(_) | Actor::Worker(_) | Actor::Client | Actor::Server | Actor::Store(_) => {}
         }
     }
 
@@ -124,7 +124,7 @@ impl World {
         let life = match actor {
             Actor::Process(index) => &mut self.processes[index].life,
             Actor::Worker(index) => &mut self.workers[index].life,
-            Actor::Client | Actor::Server => return,
+            Actor::Client | Actor::Server | Actor::Store(_) => return,
         };
         if !matches!(life, Life::Frozen(_)) {
             return;
@@ -140,7 +140,7 @@ impl World {
             let life = match actor {
                 Actor::Process(index) => &mut self.processes[index].life,
                 Actor::Worker(index) => &mut self.workers[index].life,
-                Actor::Client | Actor::Server => return,
+                Actor::Client | Actor::Server | Actor::Store(_) => return,
             };
             match life {
                 Life::Running => self.receive(actor, what),
@@ -157,7 +157,7 @@ impl World {
                 self.go_on(index);
             }
             Actor::Worker(index) => self.worker_looks(index),
-            Actor::Client | Actor::Server => {}
+            Actor::Client | Actor::Server | Actor::Store(_) => {}
         }
     }
 }

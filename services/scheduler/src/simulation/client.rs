@@ -15,6 +15,8 @@ pub(super) struct Op {
     asked: Option<u64>,
     /// The first answer: a repeat gets no other.
     answer: Option<Reply>,
+    /// It is to be refused, and how.
+    refusal: Option<ErrorCode>,
     /// It wants no more answers.
     done: bool,
 }
@@ -22,6 +24,12 @@ pub(super) struct Op {
 impl Op {
     pub(super) fn is_done(&self) -> bool {
         self.done
+    }
+
+    /// Whether it has a key and was answered.
+    pub(super) fn is_repeatable(&self) -> bool {
+        let keyed = matches!(self.request, Request::Create(_) | Request::Submit(..) | Request::Append(_));
+        self.done && keyed && self.answer.is_some()
     }
 }
 
@@ -65,8 +73,19 @@ impl World {
     }
 
     pub(super) fn client_wants(&mut self, request: Request) {
+        self.client_expects(request, None);
+    }
+
+    /// Asks for what is to be refused, if so.
+    pub(super) fn client_expects(&mut self, request: Request, refusal: Option<ErrorCode>) {
         let id = self.next_ticket();
-        self.client.ops.insert(id, Op { request, asked: None, answer: None, done: false });
+        self.client.ops.insert(id, Op { request, asked: None, answer: None, refusal, done: false });
+        self.client_asks(id);
+    }
+
+    /// Asks once more for what was answered, maybe long ago.
+    pub(super) fn client_repeats(&mut self, id: u64) {
+        self.client.ops.get_mut(&id).unwrap().done = false;
         self.client_asks(id);
     }
 
@@ -89,6 +108,7 @@ impl World {
         op.asked = None;
         match outcome {
             Ok(reply) => {
+                assert_eq!(op.refusal, None, "{:?} is answered", op.request);
                 match &op.answer {
                     Some(first) => {
                         self.seen.repeats += 1;
@@ -103,7 +123,17 @@ impl World {
                     self.client_asks(id);
                 }
             }
+            // As the bus does: it may be available later.
+            Err(Refusal::Error(error)) if error.code == ErrorCode::Unavailable => {
+                self.seen.unavailable += 1;
+                self.client_asks(id);
+            }
             Err(Refusal::Error(error)) => {
+                if let Some(refusal) = op.refusal {
+                    assert_eq!(error.code, refusal, "{error} to {:?}", op.request);
+                    self.seen.conflicts += u64::from(refusal == ErrorCode::IdempotencyConflict);
+                    self.seen.nowhere += u64::from(refusal == ErrorCode::NotFound);
+                }
                 let keyed = matches!(op.request, Request::Create(_) | Request::Submit(..) | Request::Append(_));
                 assert!(!keyed || op.answer.is_none(), "an answered request is refused when it is repeated: {error}");
                 op.done = true;

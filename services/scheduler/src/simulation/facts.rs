@@ -76,6 +76,8 @@ pub(super) struct Facts {
     pub(super) sessions: BTreeMap<SessionId, SessionFact>,
     pub(super) claims: BTreeMap<(RunId, Epoch), ClaimFact>,
     pub(super) keys: BTreeMap<(SessionId, String), (u64, u64)>,
+    /// Sessions that memory has given up, as they were.
+    evicted: BTreeMap<SessionId, EvictedSession>,
     pub(super) cool_downs: BTreeMap<Scope, CoolDown>,
     messages: BTreeSet<MessageId>,
     last_epoch: Epoch,
@@ -108,6 +110,8 @@ impl World {
         let (facts, seen) = (&mut self.facts, &mut self.seen);
         match event {
             Event::StateDigest { .. } => seen.digests += 1,
+            Event::SessionLoaded { .. } => seen.loaded += 1,
+            Event::KeysEvicted { .. } => seen.keys_evicted += 1,
             Event::RunClaimed { .. } => seen.claims += 1,
             Event::LeaseExpired { .. } => seen.expired += 1,
             Event::RunStalled { .. } => seen.stalled += 1,
@@ -169,6 +173,11 @@ impl Facts {
                 let new = self.sessions.insert(session.session_id, SessionFact::default()).is_none();
                 assert!(new, "{} was made twice", session.session_id);
             }
+            Event::SessionsEvicted { sessions, .. } => sessions.iter().for_each(|session| self.given_up(session)),
+            Event::SessionLoaded { session, record, .. } => {
+                let kept = self.evicted.remove(&session.session_id);
+                assert_eq!(kept.as_ref(), Some(&**record), "{} comes back as another, or twice", session.session_id);
+            }
             Event::SessionPauseSet { session_id, paused, .. } => {
                 self.sessions.get_mut(session_id).unwrap().paused = *paused;
             }
@@ -223,6 +232,17 @@ impl Facts {
             Event::RunSettled { run, reports, .. } => self.settled(run, *reports, at),
             _ => {}
         }
+    }
+
+    /// A session leaves memory as it is, and only where nothing goes on.
+    fn given_up(&mut self, record: &EvictedSession) {
+        let id = record.session_id;
+        let fact = &self.sessions[&id];
+        let (ending, state) = (record.ending.is_some(), record.status.state.is_terminal());
+        let kept = (record.tail, record.paused.is_some(), ending || state);
+        assert_eq!(kept, (fact.thread.len() as u64, fact.paused, fact.closed), "{id} is given up as another");
+        assert!(self.runs.values().all(|run| run.session != id), "{id} is given up with a live run");
+        assert!(self.evicted.insert(id, record.clone()).is_none(), "{id} is given up twice");
     }
 
     /// SESS-6: threads have no holes, and nothing is in one twice.

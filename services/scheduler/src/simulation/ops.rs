@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use laneway_contract::*;
+use laneway_engine::Question;
 
 use super::api::Request;
 use super::facts::Place;
@@ -14,7 +15,7 @@ const MODELS: [&str; 3] = ["echo/a", "echo/b", "ollama/c"];
 
 impl World {
     pub(super) fn do_something(&mut self) {
-        let request = match self.rng.range(0, 40) {
+        let request = match self.rng.range(0, 46) {
             0..=3 => Some(self.create()),
             4..=18 => Some(self.submit()),
             19..=24 => self.append(),
@@ -22,6 +23,9 @@ impl World {
             29..=32 => self.change(),
             33..=35 => self.decide(),
             36..=37 => Some(self.limits()),
+            38..=41 => return self.again(),
+            42 => return self.conflicts(),
+            43 => return self.asks_for_nothing(),
             _ => None,
         };
         if let Some(request) = request {
@@ -68,7 +72,7 @@ impl World {
             labels: BTreeMap::new(),
         };
         let fingerprint = Fingerprint(u128::from(self.rng.next()));
-        let (messages, artifacts, said) = (Vec::new(), Vec::new(), Vec::new());
+        let (messages, artifacts, said) = (Vec::new(), Vec::new(), self.prepared(session_id, None));
         Request::Create(PreparedSession { session_id, fields, messages, artifacts, fingerprint, said })
     }
 
@@ -110,7 +114,49 @@ impl World {
 
     fn append(&mut self) -> Option<Request> {
         let sessions = self.client.sessions.clone();
-        let session_id = self.of(&sessions)?;
+        let (session_id, key) = (self.of(&sessions)?, self.uuid().to_string());
+        self.append_to(session_id, key)
+    }
+
+    /// What was answered once, maybe long ago.
+    fn again(&mut self) {
+        let ops: Vec<u64> = self.client.ops.iter().filter(|(_, op)| op.is_repeatable()).map(|(id, _)| *id).collect();
+        if let Some(id) = self.of(&ops) {
+            self.client_repeats(id);
+        }
+    }
+
+    /// Another append under a key that is taken.
+    fn conflicts(&mut self) {
+        let ops = self.client.ops.values().filter(|op| op.is_repeatable());
+        let appends = ops.filter_map(|op| if let Request::Append(append) = &op.request { Some(append) } else { None });
+        let taken: Vec<_> = appends.map(|append| (append.session_id, append.key.clone())).collect();
+        let places: Vec<usize> = (0..taken.len()).collect();
+        let Some((session_id, key)) = self.of(&places).map(|place| taken[place].clone()) else { return };
+        if let Some(request) = self.append_to(session_id, key) {
+            self.client_expects(request, Some(ErrorCode::IdempotencyConflict));
+        }
+    }
+
+    /// An append or two to a session that never was.
+    fn asks_for_nothing(&mut self) {
+        let session_id = SessionId::from_uuid(self.uuid());
+        for _ in 0..self.rng.range(1, 4) {
+            let key = self.uuid().to_string();
+            if let Some(request) = self.append_to(session_id, key) {
+                self.client_expects(request, Some(ErrorCode::NotFound));
+            }
+        }
+    }
+
+    /// What a replica sends along that has prepared a command, if one has.
+    fn prepared(&mut self, session_id: SessionId, key: Option<&String>) -> Vec<StoreSaid> {
+        let question = Question { session_id, key: key.cloned() };
+        let store = self.rng.range(0, 2 * self.stores.len() as u64) as usize;
+        self.stores.get(store).map(|store| store.says(&question)).into_iter().collect()
+    }
+
+    fn append_to(&mut self, session_id: SessionId, key: String) -> Option<Request> {
         let text = Bytes::from_static(b"more");
         let id = self.facts.state().hash_key()?.artifact_id(&text);
         let content_type = "text/plain; charset=utf-8".to_owned();
@@ -130,9 +176,8 @@ impl World {
             finish: None,
         };
         let messages = (0..count).map(|_| draft(MessageId::from_uuid(self.uuid()))).collect();
-        let key = self.uuid().to_string();
         let fingerprint = Fingerprint(u128::from(self.rng.next()));
-        let (artifacts, said) = (vec![artifact], Vec::new());
+        let (artifacts, said) = (vec![artifact], self.prepared(session_id, Some(&key)));
         let expected_tail = None;
         let append = PreparedAppend { session_id, messages, artifacts, key, fingerprint, expected_tail, said };
         Some(Request::Append(append))

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::api::{Handler, Request};
+use super::stores::Reads;
 use super::world::{Address, What};
 use crate::desk::{Desk, Order};
 use crate::leader::core::{Core, Effects, Log, Settings};
@@ -97,6 +98,9 @@ pub(super) struct Process {
     pub(super) wake_at: Option<u64>,
     pub(super) reception: Option<Reception>,
     pub(super) tasks: Vec<Task>,
+    pub(super) reads: Reads,
+    /// How much it may hold in memory.
+    memory: MemoryLimits,
     /// Dispatches and signals that have left the core and not the process.
     pub(super) outbox: Vec<Outgoing>,
     /// A stop was requested.
@@ -104,9 +108,9 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(index: usize, rng: &mut Rng, time: u64) -> Self {
+    pub(super) fn new(index: usize, rng: &mut Rng, memory: MemoryLimits, time: u64) -> Self {
         let clocks = Clocks::new(rng);
-        let (core, id) = fresh(index, rng, clocks.read(time));
+        let (core, id) = fresh(index, rng, memory, clocks.read(time));
         Self {
             core,
             life: Life::Running,
@@ -120,6 +124,8 @@ impl Process {
             wake_at: None,
             reception: None,
             tasks: Vec::new(),
+            reads: Reads::default(),
+            memory,
             outbox: Vec::new(),
             stopping: false,
         }
@@ -141,19 +147,20 @@ impl Process {
         (self.publish, self.read, self.info, self.wake_at) = (None, None, None, None);
         self.reception = None;
         self.tasks.clear();
+        self.reads = Reads::default();
         self.outbox.clear();
         self.stopping = false;
     }
 
     pub(super) fn start(&mut self, index: usize, rng: &mut Rng, time: u64) {
-        (self.core, self.id) = fresh(index, rng, self.clocks.read(time));
+        (self.core, self.id) = fresh(index, rng, self.memory, self.clocks.read(time));
         self.life = Life::Running;
         self.lives += 1;
         self.reader += 1;
     }
 }
 
-fn fresh(index: usize, rng: &mut Rng, now: Now) -> (Core<SimLog>, Uuid) {
+fn fresh(index: usize, rng: &mut Rng, memory: MemoryLimits, now: Now) -> (Core<SimLog>, Uuid) {
     let mut id = || Uuid::from_u64_pair(rng.next(), rng.next());
     let (process, journal, key) = (id(), id(), id());
     let settings = node::Settings {
@@ -169,7 +176,7 @@ fn fresh(index: usize, rng: &mut Rng, now: Now) -> (Core<SimLog>, Uuid) {
     let limits = Limits { global: 4, per_provider: 3, per_model: 2, ..Limits::default() };
     let settings_of_core = Settings {
         limits: Some(limits),
-        memory: MemoryLimits::default(),
+        memory,
         new_hash_key: HashKey::from_bytes(bytes),
         digest_every_frames: DIGEST_EVERY_FRAMES,
     };

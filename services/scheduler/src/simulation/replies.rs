@@ -8,11 +8,16 @@ use super::world::World;
 
 impl World {
     /// Looks at a reply as it leaves.
-    pub(super) fn check_reply(&self, request: &Request, outcome: &Answer) {
+    pub(super) fn check_reply(&self, index: usize, request: &Request, outcome: &Answer) {
         match outcome {
             Ok(reply) => self.is_true(request, reply),
             Err(Refusal::Error(error)) => {
                 assert_ne!(error.code, ErrorCode::Internal, "a fault: {error} to {request:?}");
+                match error.code {
+                    ErrorCode::Unavailable => self.stores_were_silent(index, error),
+                    ErrorCode::NotFound => self.is_nowhere(request),
+                    _ => {}
+                }
             }
             Err(Refusal::Silent) => {}
         }
@@ -66,6 +71,18 @@ impl World {
             (_, Reply::Renewed(_)) => {}
             (request, reply) => panic!("{reply:?} answers {request:?}"),
         }
+    }
+
+    /// Whoever sends these knows the session by an answer.
+    fn is_nowhere(&self, request: &Request) {
+        let named = match request {
+            Request::Append(request) => Some(request.session_id),
+            Request::Submit(request, _) => request.session_id,
+            Request::Change(request, _) => Some(request.session_id),
+            _ => None,
+        };
+        let known = named.is_some_and(|id| self.facts.sessions.contains_key(&id));
+        assert!(!known, "{named:?} is not found, and is in the journal: {request:?}");
     }
 
     fn session_of(&self, run: RunId) -> SessionId {

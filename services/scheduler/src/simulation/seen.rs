@@ -27,6 +27,13 @@ pub(super) struct Seen {
     pub(super) repeats: u64,
     pub(super) silent: u64,
     pub(super) digests: u64,
+    /// Orders that a store replica was asked for, and what came of them.
+    pub(super) put_aside: u64,
+    pub(super) loaded: u64,
+    pub(super) keys_evicted: u64,
+    pub(super) conflicts: u64,
+    pub(super) nowhere: u64,
+    pub(super) unavailable: u64,
     /// The hash of the last frame, folded over the seeds.
     pub(super) history: u64,
 }
@@ -54,6 +61,12 @@ impl Seen {
         self.repeats += other.repeats;
         self.silent += other.silent;
         self.digests += other.digests;
+        self.put_aside += other.put_aside;
+        self.loaded += other.loaded;
+        self.keys_evicted += other.keys_evicted;
+        self.conflicts += other.conflicts;
+        self.nowhere += other.nowhere;
+        self.unavailable += other.unavailable;
         self.history ^= other.history;
     }
 
@@ -77,6 +90,12 @@ impl Seen {
             self.repeats,
             self.silent,
             self.digests,
+            self.put_aside,
+            self.loaded,
+            self.keys_evicted,
+            self.conflicts,
+            self.nowhere,
+            self.unavailable,
         ];
         assert!(met.iter().all(|count| *count > 0), "the seeds did not meet what they are for: {self:?}");
     }

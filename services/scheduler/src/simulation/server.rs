@@ -56,6 +56,7 @@ impl World {
         let outcome = self.stream.publish(expected_last, bytes);
         if self.stream.last() > before {
             self.committed(bytes);
+            self.stores_hear();
             for index in 0..self.processes.len() {
                 let reader = self.processes[index].reader;
                 let (first, last) = (before + 1, before + 1);

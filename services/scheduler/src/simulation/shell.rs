@@ -22,6 +22,15 @@ const ORDERS_AT_A_TIME: usize = 8;
 
 impl World {
     pub(super) fn process_receives(&mut self, index: usize, what: What) {
+        match what {
+            What::Said { ticket, said } => self.store_said(index, ticket, *said),
+            What::NoReply { ticket } => self.store_is_silent(index, ticket),
+            what => self.process_hears(index, what),
+        }
+        self.go_on(index);
+    }
+
+    fn process_hears(&mut self, index: usize, what: What) {
         let process = &mut self.processes[index];
         let now = process.clocks.read(self.now);
         process.core.journal.now = now;
@@ -55,7 +64,6 @@ impl World {
             What::Wake => process.wake_at = None,
             _ => {}
         }
-        self.go_on(index);
     }
 
     /// Steps until there is nothing to do.
@@ -104,7 +112,7 @@ impl World {
         if self.take_orders(index) {
             return true;
         }
-        if self.answer(index) {
+        if self.goes_on_reading(index) || self.answer(index) {
             return true;
         }
         let process = &mut self.processes[index];
@@ -124,7 +132,7 @@ impl World {
             if anew {
                 dispatches_are_sent_again(process.core.state(), &sent);
                 let key = process.core.state().hash_key().unwrap().clone();
-                let (desk, orders) = Desk::new(Edge::new(key, CATALOG.clone()), None);
+                let (desk, orders) = Desk::new(Edge::new(key, CATALOG.clone()), Box::new(process.reads.line.clone()));
                 process.reception = Some(Reception { desk, orders, open: true });
             }
             self.facts.acts(epoch, process.id);
@@ -178,7 +186,7 @@ impl World {
             return;
         };
         self.facts.acts(epoch, process.id);
-        self.check_reply(request, &outcome);
+        self.check_reply(index, request, &outcome);
         self.send_to(from.actor, from.life, &What::Reply { ticket: from.ticket, epoch, outcome: Box::new(outcome) });
     }
 

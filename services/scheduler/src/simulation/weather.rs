@@ -1,5 +1,6 @@
 //! What goes wrong in a seed, and how much of it: each seed has some kinds of trouble and not others.
 
+use laneway_contract::MemoryLimits;
 use laneway_journal::testing::Rng;
 
 /// The trouble of a seed. Chances are per mille.
@@ -11,6 +12,8 @@ pub(super) struct Weather {
     /// The longest delay of a late message, in milliseconds.
     pub(super) latest_ms: u64,
     pub(super) outages: bool,
+    /// Store replicas are away at times.
+    pub(super) stores_away: bool,
     pub(super) kills: bool,
     pub(super) pauses: bool,
     pub(super) stops: bool,
@@ -22,6 +25,8 @@ pub(super) struct Weather {
     pub(super) poison: bool,
     /// Deaths and pauses between two steps of a process, in a hundred thousand.
     pub(super) trips: u64,
+    /// How much a scheduler holds in memory.
+    pub(super) memory: MemoryLimits,
     /// When nothing goes wrong any more, in true milliseconds.
     pub(super) calm_at: u64,
 }
@@ -35,13 +40,21 @@ impl Weather {
         let (worker_kills, worker_pauses) = (chance(500), chance(500));
         let poison = chance(80);
         let trips = if chance(500) { 60 } else { 0 };
+        let (stores_away, little_memory) = (chance(500), chance(500));
         let network = if bad_network { rng.range(5, 80) } else { 0 };
+        let memory = MemoryLimits::default();
+        let memory = if little_memory {
+            MemoryLimits { sessions: rng.range(0, 11) as usize, keys: rng.range(0, 21) as usize, ..memory }
+        } else {
+            memory
+        };
         Self {
             lost: network,
             repeated: network,
             late: network,
             latest_ms: [500, 8_000][rng.range(0, 2) as usize],
             outages,
+            stores_away,
             kills,
             pauses,
             stops,
@@ -51,6 +64,7 @@ impl Weather {
             worker_pauses,
             poison,
             trips,
+            memory,
             calm_at: rng.range(15_000, 75_000),
         }
     }

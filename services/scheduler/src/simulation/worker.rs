@@ -235,7 +235,7 @@ impl World {
             held.doing = Doing::Done;
         }
         self.open(index, place, messages, Some(outcome(result)));
-        if !self.calm() && self.weather.worker_pauses && self.rng.per_mille(20) {
+        if !self.calm() && self.weather.worker_pauses && self.rng.per_mille(100) {
             // With an answer that nobody has heard.
             self.freezes(Actor::Worker(index));
         }

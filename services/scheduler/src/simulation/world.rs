@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use laneway_contract::*;
+use laneway_engine::Question;
 use laneway_journal::node::{PublishOutcome, ReadOutcome, ServerInfo};
 use laneway_journal::testing::{Rng, Stream};
 use uuid::Uuid;
@@ -14,6 +15,7 @@ use super::client::Client;
 use super::facts::Facts;
 use super::process::{Life, Process};
 use super::seen::Seen;
+use super::stores::Store;
 use super::weather::Weather;
 use super::worker::Worker;
 
@@ -29,6 +31,7 @@ pub(super) const REPLY_TIMEOUT_MS: u64 = 2_000;
 pub(super) enum Actor {
     Process(usize),
     Worker(usize),
+    Store(usize),
     Client,
     Server,
 }
@@ -66,7 +69,18 @@ pub(super) enum What {
     Dispatch(PoolId, DispatchMessage),
     Acked(u64),
     AckWait(u64),
+    // To a store replica.
+    Apply,
+    Ask {
+        from: Address,
+        question: Question,
+        min_seq: u64,
+    },
     // To a process.
+    Said {
+        ticket: u64,
+        said: Box<StoreSaid>,
+    },
     Wake,
     Published {
         request: u64,
@@ -91,7 +105,7 @@ pub(super) enum What {
     },
     Announced(Announcement),
     Reconnect,
-    // To a worker or client.
+    // To a worker, client or process.
     Reply {
         ticket: u64,
         epoch: Epoch,
@@ -135,6 +149,7 @@ pub(super) struct World {
     pub(super) down_until: u64,
     pub(super) processes: Vec<Process>,
     pub(super) workers: Vec<Worker>,
+    pub(super) stores: Vec<Store>,
     pub(super) client: Client,
     /// Dispatches that nobody has taken, by pool.
     pub(super) queues: BTreeMap<PoolId, VecDeque<DispatchMessage>>,
@@ -153,9 +168,11 @@ impl World {
         let mut rng = Rng::new(seed);
         let weather = Weather::of(&mut rng);
         let processes = 2 + rng.range(0, 2) as usize;
-        let processes = (0..processes).map(|index| Process::new(index, &mut rng, 0)).collect();
+        let processes = (0..processes).map(|index| Process::new(index, &mut rng, weather.memory, 0)).collect();
         let workers = 2 + rng.range(0, 2) as usize;
         let workers = (0..workers).map(|index| Worker::new(index, &mut rng)).collect();
+        let stores = 1 + rng.range(0, 2) as usize;
+        let stores = (0..stores).map(|_| Store::new(&mut rng)).collect();
         let stream = Stream::new(rng.per_mille(500));
         Self {
             weather,
@@ -168,6 +185,7 @@ impl World {
             down_until: 0,
             processes,
             workers,
+            stores,
             client: Client::default(),
             queues: BTreeMap::new(),
             unacked: BTreeMap::new(),
@@ -188,6 +206,9 @@ impl World {
         for worker in 0..self.workers.len() {
             self.at(10, Actor::Worker(worker), What::Announce);
             self.at(700, Actor::Worker(worker), What::Chaos);
+        }
+        for store in 0..self.stores.len() {
+            self.at(600, Actor::Store(store), What::Chaos);
         }
         self.at(50, Actor::Client, What::Act);
         self.at(self.weather.calm_at, Actor::Client, What::Care);
@@ -221,7 +242,7 @@ impl World {
         match actor {
             Actor::Process(index) => self.processes[index].lives,
             Actor::Worker(index) => self.workers[index].lives,
-            Actor::Client | Actor::Server => 0,
+            Actor::Client | Actor::Server | Actor::Store(_) => 0,
         }
     }
 
@@ -279,6 +300,7 @@ impl World {
         match (actor, what) {
             (Actor::Server, what) => self.serve(what),
             (Actor::Client, what) => self.client_does(what),
+            (Actor::Store(index), what) => self.store_does(index, what),
             // What befalls an actor does so whatever it is doing.
             (actor, What::Chaos) => self.chaos(actor),
             (actor, What::Thaw) => self.thaw(actor),
@@ -287,7 +309,7 @@ impl World {
                 let state = match actor {
                     Actor::Process(index) => &mut self.processes[index].life,
                     Actor::Worker(index) => &mut self.workers[index].life,
-                    Actor::Client | Actor::Server => return,
+                    Actor::Client | Actor::Server | Actor::Store(_) => return,
                 };
                 match state {
                     Life::Running => self.receive(actor, what),
@@ -303,7 +325,7 @@ impl World {
         match actor {
             Actor::Process(index) => self.process_receives(index, what),
             Actor::Worker(index) => self.worker_receives(index, what),
-            Actor::Client | Actor::Server => {}
+            Actor::Client | Actor::Server | Actor::Store(_) => {}
         }
     }
 }
