@@ -165,14 +165,19 @@ async fn stores(bus: &Bus, store: Option<&Path>) -> Result<Vec<Witness>, CliErro
         witnesses.push(Witness { name: format!("the session-store on {name}").into(), position });
     }
     if let Some(folder) = store {
-        witnesses.push(store_witness(folder, look(folder).await?.applied));
+        witnesses.extend(store_witnesses(folder, look(folder).await?));
     }
     witnesses.retain(|witness| witness.position != Position::START);
     Ok(witnesses)
 }
 
-pub(super) fn store_witness(folder: &Path, position: Position) -> Witness {
-    Witness { name: format!("the store in {}", folder.display()).into(), position }
+/// What a store in a folder has had.
+pub(super) fn store_witnesses(folder: &Path, held: salvage::Held) -> Vec<Witness> {
+    let name: std::sync::Arc<str> = format!("the store in {}", folder.display()).into();
+    let mut positions = vec![held.synced, held.applied];
+    positions.dedup();
+    positions.retain(|position| position.number > 0);
+    positions.into_iter().map(|position| Witness { name: name.clone(), position }).collect()
 }
 
 /// Where the store in a folder stands.
