@@ -116,7 +116,15 @@ pub(crate) async fn run(bus: &Bus, out: Output, store: Option<PathBuf>) -> Resul
     let mut witnesses = sources.witnesses();
     let recorded = witnesses.last().cloned();
     let stores = stores(bus, store.as_deref()).await?;
-    let views = recorded.iter().chain(&stores).map(View::of).collect();
+    let mut views: Vec<_> = recorded.iter().chain(&stores).map(View::of).collect();
+    // Of each how far it has come.
+    views.dedup_by(|later, earlier| {
+        let is_same = later.name == earlier.name;
+        if is_same {
+            std::mem::swap(later, earlier);
+        }
+        is_same
+    });
     witnesses.extend(stores);
     let audited = audit(bus, out, witnesses).await?;
     let flight = flight::compare(bus, audited.right.number).await?;

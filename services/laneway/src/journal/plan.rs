@@ -120,7 +120,7 @@ pub(super) fn make(file: &Path, store: Option<&Path>, scratch: &Path, now: Times
 
 /// Folds what was found as a scheduler will at its start, behind the frames that are kept: what it cannot take, or what its
 /// fold panics on, has to show before anything is written.
-fn rehearse(mut state: State, events: &[Event], now: Timestamp) -> Result<(), CliError> {
+pub(super) fn rehearse(mut state: State, events: &[Event], now: Timestamp) -> Result<(), CliError> {
     for event in events {
         if let Event::MessageAppended(message) = event {
             let tail = state.session(message.session_id).map(|session| session.tail);
