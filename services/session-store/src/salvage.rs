@@ -3,6 +3,9 @@
 //! The frames that the journal has kept are folded into a second view. Whatever the first holds beyond that becomes
 //! events; they are folded into the second view, too, which then has to hold the same. So nothing is written into a journal
 //! that was not seen to give what it is to give back.
+//!
+//! After a power loss the tables of a view may stand at different frames, and its position at another: what an entry names
+//! in another table may be missing there. Such entries are left out, and named.
 
 mod live;
 mod news;
@@ -11,6 +14,7 @@ mod threads;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use laneway_contract::{Event, RunId, SessionId, Timestamp};
@@ -67,10 +71,18 @@ pub struct Salvaged {
     /// Runs that the journal has, and of whose claim behind the cut nothing but the claim is known: they go on as if their
     /// worker had been lost.
     pub resumed: Vec<RunId>,
-    /// Runs of which only the claim is known, with their sessions: they do not come back.
-    pub lost: Vec<(RunId, SessionId)>,
-    /// Threads of which messages are missing, with the first that is: from there on nothing comes back.
+    /// Runs of which only the claim, or messages, are known: they do not come back.
+    pub lost: BTreeSet<RunId>,
+    /// Those of them whose input is in the thread that comes back: with it once more, it would be there twice.
+    pub with_input: BTreeSet<RunId>,
+    /// Threads of which a message, its content or its run is missing, with the first: from there on nothing comes back.
     pub broken: Vec<(SessionId, u64)>,
+    /// Sessions that are named and not held: nothing of them comes back.
+    pub without_session: BTreeSet<SessionId>,
+    /// Ended runs of such sessions: they do not come back.
+    pub left_runs: BTreeSet<RunId>,
+    /// Keys of appends whose messages do not come back, with their sessions: they do not, either.
+    pub left_keys: BTreeSet<(SessionId, String)>,
 }
 
 /// A view that is left, and what the journal has kept.
@@ -112,10 +124,8 @@ impl Salvage {
 
     /// Whatever the view holds beyond the frames that were kept, as events that are decided at `now`.
     pub fn find(mut self, now: Timestamp) -> Result<Salvaged, SalvageError> {
-        let kept = self.kept.view().applied();
-        if self.at.applied.number <= kept.number {
-            return Ok(Salvaged::default());
-        }
+        // Also of a view that says that it is behind: its tables may be ahead of what it says.
+        let is_ahead = self.at.applied.number > self.kept.view().applied().number;
         let (held, before) = (self.held.read()?, self.kept.view().read()?);
         if let (Some(held), Some(kept)) = (self.held.hash_key(), self.kept.view().hash_key())
             && held != kept
@@ -126,7 +136,7 @@ impl Salvage {
             Some(_) => None,
             None => self.held.hash_key().cloned(),
         };
-        let news = News::between(&held, &before)?;
+        let news = News::between(&held, &before, is_ahead)?;
         let found = news.into_events(hash_key, self.live, now);
         self.kept.rehearse(&found.events)?;
         let after = self.kept.view().read()?;
@@ -134,7 +144,7 @@ impl Salvage {
             for entry in held.all(space) {
                 let (key, value) = entry.into_inner().map_err(ViewError::from)?;
                 let is_same = after.value(space, &key)?.as_deref() == Some(&*value);
-                if !is_same && !found.leaves_out(&key) {
+                if !is_same && !found.leaves_out(space, &key) {
                     return Err(SalvageError::Unfaithful { space: space.name() });
                 }
             }
@@ -144,8 +154,28 @@ impl Salvage {
 }
 
 impl Salvaged {
-    /// Whether an entry belongs to a thread that does not come back whole.
-    fn leaves_out(&self, key: &[u8]) -> bool {
-        self.broken.iter().any(|(session, _)| key.starts_with(session.uuid().as_bytes()))
+    /// Whether an entry does not come back, because something that it names is missing.
+    fn leaves_out(&self, space: Space, key: &[u8]) -> bool {
+        match space {
+            Space::Messages => {
+                let is_of = |session: &SessionId| key.starts_with(session.uuid().as_bytes());
+                let is_behind = |first: u64| key.get(16..) >= Some(&first.to_be_bytes());
+                self.broken.iter().any(|(session, first)| is_of(session) && is_behind(*first))
+                    || self.without_session.iter().any(is_of)
+            }
+            Space::Runs => self.left_runs.iter().any(|run| key == run.uuid().as_bytes()),
+            Space::AppendKeys => {
+                self.left_keys.iter().any(|(session, name)| key == crate::view::pair_key(*session, name.as_bytes()))
+            }
+            Space::Meta
+            | Space::Sessions
+            | Space::Statuses
+            | Space::Pauses
+            | Space::Artifacts
+            | Space::Evicted
+            | Space::Attempts
+            | Space::RunIndex
+            | Space::SessionIndex => false,
+        }
     }
 }

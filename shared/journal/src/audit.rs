@@ -127,6 +127,8 @@ pub struct Audit<E> {
     doubtful: Option<u64>,
     /// By their numbers.
     witnesses: BTreeMap<u64, Vec<Witness>>,
+    /// The last frame that views have had, too, before the first that they had otherwise.
+    agreed: Position,
     recent: VecDeque<Position>,
     /// The recent positions when the first damage showed.
     at_damage: Option<VecDeque<Position>>,
@@ -155,6 +157,7 @@ impl<E: DeserializeOwned> Audit<E> {
             before: None,
             doubtful: None,
             witnesses,
+            agreed: Position::START,
             recent: VecDeque::from([Position::START]),
             at_damage: None,
             event: PhantomData,
@@ -205,11 +208,18 @@ impl<E: DeserializeOwned> Audit<E> {
         {
             self.found(end + 1, last, Damage::CutOff { witness });
         }
-        let Self { mut audited, recent, at_damage, .. } = self;
+        let Self { mut audited, recent, at_damage, agreed, .. } = self;
         audited.findings.sort_by_key(|finding| finding.first);
         let until = audited.findings.first().map_or(u64::MAX, |finding| finding.first - 1);
-        let known = at_damage.unwrap_or(recent);
-        audited.right = known.into_iter().rfind(|position| position.number <= until).unwrap_or_default();
+        let at_first = audited.findings.iter().take_while(|finding| finding.first == until.saturating_add(1));
+        let mut replaced = at_first.map(|finding| matches!(finding.damage, Damage::Replaced { .. })).peekable();
+        audited.right = if replaced.peek().is_some() && replaced.all(|replaced| replaced) {
+            // A chain that is right in itself: where it has left the one that views know, only they can tell.
+            agreed
+        } else {
+            let known = at_damage.unwrap_or(recent);
+            known.into_iter().rfind(|position| position.number <= until).unwrap_or_default()
+        };
         audited
     }
 
@@ -273,7 +283,14 @@ impl<E: DeserializeOwned> Audit<E> {
 
     fn witnessed(&mut self, number: u64, hash: FrameHash) {
         let another = |witness: &&Witness| witness.position.hash != hash;
-        let Some(witness) = self.witnesses.get(&number).into_iter().flatten().find(another) else { return };
+        let Some(witnesses) = self.witnesses.get(&number) else { return };
+        let Some(witness) = witnesses.iter().find(another) else {
+            let has_left = |finding: &Finding| matches!(finding.damage, Damage::Replaced { .. });
+            if !self.audited.findings.iter().any(has_left) {
+                self.agreed = Position { number, hash };
+            }
+            return;
+        };
         let damage = Damage::Replaced { witness: witness.name.to_string() };
         match self.audited.findings.last_mut() {
             // The frames between fit to both, so they are others, too.

@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use laneway_contract::{Endpoint, ServiceName};
+use laneway_bus::async_nats::jetstream::stream::{Config, SubjectTransform};
+use laneway_bus::stream_config;
+use laneway_contract::{Endpoint, ServiceName, Stream};
 use laneway_tests::damage::{Damage, frames, last_number};
 use laneway_tests::stack::{Stack, binary};
 use serde_json::{Value, json};
@@ -193,6 +195,9 @@ async fn repair_brings_back_what_a_store_holds_of_a_journal_that_was_cut_short()
     let runs = stack.must(Endpoint::RunsList, json!({"session_id": session})).await["runs"].clone();
     stop_all(&mut stack).await;
 
+    let (_, right, _) = journal(&stack, &["check"]).await;
+    let epoch = right["last_epoch"].as_u64().unwrap();
+
     // Everything behind the first frames, so that the session itself is gone.
     let whole = frames(&stack.bus).await;
     laneway_tests::damage::put(&stack.bus, &whole[..2], &[]).await;
@@ -209,6 +214,7 @@ async fn repair_brings_back_what_a_store_holds_of_a_journal_that_was_cut_short()
     assert_eq!(frames(&stack.bus).await[..2], whole[..2], "byte for byte");
     let (code, right, error) = journal(&stack, &["check"]).await;
     assert_eq!(code, Some(0), "{right} {error}");
+    assert_eq!(right["last_epoch"], epoch + 32, "above leaders that no public event names any more: {right}");
 
     // The store that was salvaged is of before: it says so, and is rebuilt.
     stack.start_part(ServiceName::SessionStore, "store-a", &[]);
@@ -226,4 +232,82 @@ async fn repair_brings_back_what_a_store_holds_of_a_journal_that_was_cut_short()
     assert_eq!(stack.thread(&session).await.len(), thread.len() + 3);
     let verified = Command::new(binary()).args(stack.flags()).args(["events", "verify"]).output().await.unwrap();
     assert_eq!(verified.status.code(), Some(0), "{}", String::from_utf8_lossy(&verified.stdout));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repair_brings_a_thread_back_after_each_kind_of_damage() {
+    for damage in [Damage::Hole, Damage::Changed, Damage::Swapped, Damage::Emptied] {
+        let mut stack = Stack::start("").await;
+        let session = with_a_thread(&stack).await;
+        let thread = stack.thread(&session).await;
+        stop_all(&mut stack).await;
+        damage.befall(&stack.bus).await;
+        let store = store_folder(&stack);
+        let (code, done, error) = journal(&stack, &["repair", "--store", &store, "--yes"]).await;
+        assert_eq!((code, &done["done"]), (Some(0), &json!(true)), "{damage:?}: {done} {error}");
+        for nothing in ["lost_runs", "lost_runs_with_input", "broken_threads", "left_out_sessions", "left_out_keys"] {
+            assert_eq!(done[nothing], json!([]), "{damage:?}: {done}");
+        }
+        let (code, right, error) = journal(&stack, &["check"]).await;
+        assert_eq!(code, Some(0), "{damage:?}: {right} {error}");
+        std::fs::remove_dir_all(Path::new(&store)).unwrap();
+        stack.start_all().await;
+        assert_eq!(stack.thread(&session).await, thread, "{damage:?}");
+        append(&stack, &session, "and on").await;
+        assert_eq!(stack.thread(&session).await.len(), thread.len() + 1, "{damage:?}");
+    }
+}
+
+/// Leaves the journal as a repair that broke off before its last step.
+async fn close(stack: &Stack) {
+    let open = stream_config(stack.bus.prefix(), Stream::Journal, 1);
+    let side = format!("{}.repair", open.subjects[0]);
+    let transform = SubjectTransform { source: side.clone(), destination: open.subjects[0].clone() };
+    let closed = Config { subjects: vec![side], subject_transform: Some(transform), ..open };
+    stack.bus.jetstream().update_stream(&closed).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_takes_the_place_of_an_unfinished_repair_alone() {
+    let mut stack = Stack::start("").await;
+    let session = with_a_thread(&stack).await;
+    let thread = stack.thread(&session).await;
+    stop_all(&mut stack).await;
+    let whole = frames(&stack.bus).await;
+    laneway_tests::damage::put(&stack.bus, &whole[..2], &[]).await;
+    let store = store_folder(&stack);
+    let first = ["repair", "--store", &store, "--yes", "--backup", "saved.ndjson"];
+    let (code, _, error) = journal(&stack, &first).await;
+    assert_eq!(code, Some(0), "{error}");
+    close(&stack).await;
+    let (code, found, error) = journal(&stack, &["check"]).await;
+    assert_eq!((code, &found["unfinished_repair"]), (Some(5), &json!(true)), "{found} {error}");
+    let (code, _, refused) = journal(&stack, &["repair", "--store", &store, "--yes"]).await;
+    assert_eq!(code, Some(6), "{refused}");
+    assert!(refused.contains("repeat it with --from"), "{refused}");
+
+    let from = ["repair", "--store", &store, "--from", "saved.ndjson", "--yes"];
+    let (code, done, error) = journal(&stack, &from).await;
+    assert_eq!((code, &done["done"]), (Some(0), &json!(true)), "{done} {error}");
+    let (code, right, error) = journal(&stack, &["check"]).await;
+    assert_eq!(code, Some(0), "{right} {error}");
+
+    // Once more, as somebody does who finds the command in the history of a shell.
+    let repaired = frames(&stack.bus).await;
+    let (code, _, refused) = journal(&stack, &from).await;
+    assert_eq!(code, Some(6), "{refused}");
+    assert!(refused.contains("no repair of it broke off"), "{refused}");
+    assert_eq!(frames(&stack.bus).await, repaired);
+    std::fs::remove_dir_all(Path::new(&store)).unwrap();
+    stack.start_all().await;
+    assert_eq!(stack.thread(&session).await, thread);
+
+    stop_all(&mut stack).await;
+    Damage::Swapped.befall(&stack.bus).await;
+    close(&stack).await;
+    let other = frames(&stack.bus).await;
+    let (code, _, refused) = journal(&stack, &from).await;
+    assert_eq!(code, Some(6), "{refused}");
+    assert!(refused.contains("is of journal"), "{refused}");
+    assert_eq!(frames(&stack.bus).await, other);
 }

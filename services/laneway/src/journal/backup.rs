@@ -121,7 +121,10 @@ impl Writer {
         self.line(&Line::End { end })?;
         let error = |source| file_error(&self.path, source);
         let file = self.file.into_inner().map_err(|failed| error(failed.into_error()))?;
-        file.sync_all().map_err(error)
+        file.sync_all().map_err(error)?;
+        // Without its name in the folder, a power loss takes the file as well.
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(error)
     }
 }
 

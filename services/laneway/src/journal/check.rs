@@ -116,7 +116,15 @@ pub(crate) async fn run(bus: &Bus, out: Output, store: Option<PathBuf>) -> Resul
     let mut witnesses = sources.witnesses();
     let recorded = witnesses.last().cloned();
     let stores = stores(bus, store.as_deref()).await?;
-    let views = recorded.iter().chain(&stores).map(View::of).collect();
+    let mut views: Vec<_> = recorded.iter().chain(&stores).map(View::of).collect();
+    // Of each how far it has come.
+    views.dedup_by(|later, earlier| {
+        let is_same = later.name == earlier.name;
+        if is_same {
+            std::mem::swap(later, earlier);
+        }
+        is_same
+    });
     witnesses.extend(stores);
     let audited = audit(bus, out, witnesses).await?;
     let flight = flight::compare(bus, audited.right.number).await?;
@@ -165,14 +173,19 @@ async fn stores(bus: &Bus, store: Option<&Path>) -> Result<Vec<Witness>, CliErro
         witnesses.push(Witness { name: format!("the session-store on {name}").into(), position });
     }
     if let Some(folder) = store {
-        witnesses.push(store_witness(folder, look(folder).await?.applied));
+        witnesses.extend(store_witnesses(folder, look(folder).await?));
     }
     witnesses.retain(|witness| witness.position != Position::START);
     Ok(witnesses)
 }
 
-pub(super) fn store_witness(folder: &Path, position: Position) -> Witness {
-    Witness { name: format!("the store in {}", folder.display()).into(), position }
+/// What a store in a folder has had.
+pub(super) fn store_witnesses(folder: &Path, held: salvage::Held) -> Vec<Witness> {
+    let name: std::sync::Arc<str> = format!("the store in {}", folder.display()).into();
+    let mut positions = vec![held.synced, held.applied];
+    positions.dedup();
+    positions.retain(|position| position.number > 0);
+    positions.into_iter().map(|position| Witness { name: name.clone(), position }).collect()
 }
 
 /// Where the store in a folder stands.

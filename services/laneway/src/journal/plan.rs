@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use laneway_contract::{Event, FlightEvent, FlightKind, RunId, SessionId, Timestamp};
+use laneway_engine::State;
 use laneway_journal::audit::{Audit, Audited, Damage, Finding, Replay, Witness};
 use laneway_journal::place::Place;
 use laneway_journal::{Committed, FrameHash};
@@ -11,7 +12,7 @@ use laneway_session_store::salvage::{Held, Salvage, Salvaged};
 use serde::Serialize;
 
 use super::backup::{self, Ends, Kind};
-use super::check::store_witness;
+use super::check::store_witnesses;
 use super::flight::Sources;
 use super::raw::Raw;
 use crate::exit::CliError;
@@ -32,6 +33,8 @@ pub(super) struct Plan {
     held: Option<Held>,
     /// The highest epoch that a public event names; 0 without any.
     pub(super) epoch: u64,
+    /// The subject of the frames; none without any.
+    pub(super) subject: Option<String>,
     lost: Lost,
 }
 
@@ -62,11 +65,19 @@ pub(super) struct Shown {
     resumed: Vec<RunId>,
     /// Runs of which only a claim, or that they were queued, is known.
     lost_runs: BTreeSet<RunId>,
+    /// Such runs whose input is in the thread that comes back.
+    lost_runs_with_input: BTreeSet<RunId>,
     lost_sessions: BTreeSet<SessionId>,
     /// Limits and budgets that were set in frames that are lost.
     lost_limits: BTreeSet<String>,
     /// Threads that come back only up to before this message.
     broken_threads: Vec<(SessionId, u64)>,
+    /// Sessions that the store names and does not hold, as after a power loss.
+    left_out_sessions: BTreeSet<SessionId>,
+    /// Ended runs of such sessions.
+    left_out_runs: BTreeSet<RunId>,
+    /// Keys of appends whose messages do not come back, with their sessions.
+    left_out_keys: BTreeSet<(SessionId, String)>,
 }
 
 /// The first look at a backup.
@@ -74,19 +85,19 @@ pub(super) struct Shown {
 struct Glance {
     sources: Sources,
     epoch: u64,
+    subject: Option<String>,
 }
 
 /// Works a plan out. Reads the backup three times, so that it has been read back when anything changes.
 pub(super) fn make(file: &Path, store: Option<&Path>, scratch: &Path, now: Timestamp) -> Result<Plan, CliError> {
-    let glance = glance(file)?;
+    let mut glance = glance(file)?;
     let salvage = match store {
         Some(folder) => Some(Salvage::open(folder, scratch).map_err(|error| store_error(&error))?),
         None => None,
     };
     let held = salvage.as_ref().map(Salvage::held);
-    let mut witnesses = glance.sources.witnesses();
-    let stored = store.zip(held).map(|(folder, held)| store_witness(folder, held.applied));
-    witnesses.extend(stored.filter(|witness| witness.position.number > 0));
+    let mut witnesses = std::mem::take(&mut glance.sources).witnesses();
+    witnesses.extend(store.zip(held).into_iter().flat_map(|(folder, held)| store_witnesses(folder, held)));
     let audited = audit(file, witnesses)?;
     let mut fold = Fold::new(audited.right.number, salvage);
     let ends = backup::read(file, |kind, message| match kind {
@@ -96,20 +107,42 @@ pub(super) fn make(file: &Path, store: Option<&Path>, scratch: &Path, now: Times
             Ok(())
         }
     })?;
-    let Fold { salvage, flight_kept, mut lost, .. } = fold.finish()?;
+    let Fold { salvage, flight_kept, mut lost, state, .. } = fold.finish()?;
     let found = match salvage {
         Some(salvage) => salvage.find(now).map_err(|error| store_error(&error))?,
         None => Salvaged::default(),
     };
+    rehearse(state, &found.events, now)?;
     lost.without(&found);
-    Ok(Plan { ends, audited, flight_kept, found, held, epoch: glance.epoch, lost })
+    let Glance { epoch, subject, .. } = glance;
+    Ok(Plan { ends, audited, flight_kept, found, held, epoch, subject, lost })
+}
+
+/// Folds what was found as a scheduler will at its start, behind the frames that are kept: what it cannot take, or what its
+/// fold panics on, has to show before anything is written.
+pub(super) fn rehearse(mut state: State, events: &[Event], now: Timestamp) -> Result<(), CliError> {
+    for event in events {
+        if let Event::MessageAppended(message) = event {
+            let tail = state.session(message.session_id).map(|session| session.tail);
+            if tail.is_none_or(|tail| tail + 1 != message.seq) {
+                let (session, seq) = (message.session_id, message.seq);
+                let what =
+                    format!("message {seq} of session {session} has no place in its thread: nothing was written");
+                return Err(CliError::Repair(what));
+            }
+        }
+        state.apply(event, now);
+    }
+    Ok(())
 }
 
 /// What has to be known before the frames are looked at.
 fn glance(file: &Path) -> Result<Glance, CliError> {
     let mut glance = Glance::default();
     backup::read(file, |kind, message| {
-        if kind == Kind::Flight {
+        if kind == Kind::Journal {
+            glance.subject.get_or_insert(message.subject);
+        } else {
             glance.sources.take(&message);
             if let Some(epoch) = event(&message, FlightKind::LeaderChanged, "epoch").and_then(|epoch| epoch.as_u64()) {
                 glance.epoch = glance.epoch.max(epoch);
@@ -141,6 +174,7 @@ fn event(message: &Raw, kind: FlightKind, key: &str) -> Option<serde_json::Value
 struct Fold {
     last: u64,
     replay: Replay<Event>,
+    state: State,
     hashes: Vec<FrameHash>,
     batch: Vec<Committed<Event>>,
     salvage: Option<Salvage>,
@@ -154,6 +188,7 @@ impl Fold {
         Self {
             last,
             replay: Replay::default(),
+            state: State::default(),
             hashes: Vec::new(),
             batch: Vec::new(),
             salvage,
@@ -169,6 +204,12 @@ impl Fold {
         }
         let committed = self.replay.take(message.sequence, &message.payload);
         let committed = committed.map_err(|fault| CliError::Repair(fault.to_string()))?;
+        if !laneway_scheduler::fold(&mut self.state, &committed) {
+            let number = committed.position.number;
+            let what =
+                format!("the state at frame {number} is not the one that its leader had: no scheduler would start");
+            return Err(CliError::Repair(what));
+        }
         self.hashes.push(committed.position.hash);
         self.batch.push(committed);
         if self.batch.len() >= BATCH { self.fold() } else { Ok(()) }
@@ -229,7 +270,8 @@ impl Lost {
                 self.runs.remove(&run.run_id);
             }
         }
-        self.runs.extend(found.lost.iter().map(|(run, _)| *run));
+        self.runs.extend(found.lost.difference(&found.with_input));
+        self.runs.retain(|run| !found.with_input.contains(run));
     }
 }
 
@@ -261,9 +303,13 @@ impl Plan {
             runs: found.runs,
             resumed: found.resumed.clone(),
             lost_runs: self.lost.runs.clone(),
+            lost_runs_with_input: found.with_input.clone(),
             lost_sessions: self.lost.sessions.clone(),
             lost_limits: self.lost.limits.clone(),
             broken_threads: found.broken.clone(),
+            left_out_sessions: found.without_session.clone(),
+            left_out_runs: found.left_runs.clone(),
+            left_out_keys: found.left_keys.clone(),
         }
     }
 }
@@ -289,10 +335,18 @@ impl Shown {
         };
         list("go on as if their worker had been lost, runs", texts(&self.resumed));
         list("lost, runs to be submitted again", texts(&self.lost_runs));
+        list(
+            "lost, runs to be submitted again in their sessions without input, which is in the thread",
+            texts(&self.lost_runs_with_input),
+        );
         list("lost, sessions", texts(&self.lost_sessions));
         list("lost, to be set again if they still differ", texts(&self.lost_limits));
         let threads = self.broken_threads.iter().map(|(session, seq)| format!("{session} from message {seq}"));
         list("lost, the rest of threads", threads.collect());
+        list("left out, sessions that the store names and does not hold", texts(&self.left_out_sessions));
+        list("left out, ended runs of such sessions", texts(&self.left_out_runs));
+        let keys = self.left_out_keys.iter().map(|(session, key)| format!("{session} {key}"));
+        list("left out, keys of appends whose messages do not come back", keys.collect());
         lines.push(format!(
             "lost without a trace here: pauses and ends that were asked for, cancels of runs that had not ended, and limits \
              and budgets that no public event names, in frames {} to {known}",

@@ -76,6 +76,10 @@ pub(super) async fn each(
     };
     let found = bus.jetstream().get_stream(&name).await.map_err(|e| error(&e))?;
     let consumer = found.create_consumer(config).await.map_err(|e| error(&e))?;
+    // Behind holes at the end of a stream nothing would ever be delivered.
+    if consumer.cached_info().num_pending == 0 {
+        return Ok(last);
+    }
     let mut delivered = consumer.messages().await.map_err(|e| error(&e))?;
     let (mut sequence, mut said) = (0, Instant::now());
     while sequence < last {

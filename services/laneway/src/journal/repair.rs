@@ -7,6 +7,7 @@ use laneway_bus::async_nats::jetstream::context::DeleteStreamErrorKind;
 use laneway_bus::async_nats::jetstream::stream::{Config, SubjectTransform};
 use laneway_bus::{Bus, stream_config};
 use laneway_contract::{Event, LEADER_LEASE_MS, ServiceName, Stream, Subject};
+use laneway_journal::Frame;
 use laneway_journal::clock::wall_now;
 use laneway_journal::rewrite::Rewriter;
 use serde::Serialize;
@@ -25,6 +26,9 @@ use crate::ready;
 const SILENCE: Duration = Duration::from_millis(LEADER_LEASE_MS + 1_000);
 /// The name under which the repair leads.
 const INSTANCE: &str = "laneway journal repair";
+/// Epochs that the next leader is above the highest that is known: the public events may have lost the last leaders in the
+/// same power loss, and whoever has heard of a later one drops every answer. Each costs a frame.
+const EPOCHS_AHEAD: u64 = 32;
 /// Messages that are read from the backup ahead of those that are written.
 const AHEAD: usize = 64;
 
@@ -43,6 +47,9 @@ pub(crate) async fn run(bus: &Bus, out: Output, args: &RepairArgs) -> Result<Exi
     refuse_while_running(bus, out).await?;
     let folder =
         tempfile::tempdir().map_err(|source| CliError::File { what: "a temporary folder".to_owned(), source })?;
+    if let Some(file) = &args.from {
+        refuse_over_a_journal(bus, file).await?;
+    }
     let file = save(bus, out, args, folder.path()).await?;
     let (path, store, scratch) = (file.clone(), args.store.clone(), folder.path().join("view"));
     let made = tokio::task::spawn_blocking(move || plan::make(&path, store.as_deref(), &scratch, wall_now()));
@@ -50,6 +57,9 @@ pub(crate) async fn run(bus: &Bus, out: Output, args: &RepairArgs) -> Result<Exi
     if let Some(finding) = plan.of_other_version() {
         let what = format!("{finding}: that is no damage. Use the version of laneway that wrote them");
         return Err(CliError::Repair(what));
+    }
+    if args.from.is_some() {
+        refuse_of_another(bus, &plan, &file).await?;
     }
     let backup = (args.yes || args.from.is_some()).then(|| file.clone());
     let is_right = plan.is_whole() && flight::compare(bus, plan.audited.right.number).await?.is_empty();
@@ -114,6 +124,39 @@ async fn refuse_while_running(bus: &Bus, out: Output) -> Result<(), CliError> {
     Ok(())
 }
 
+/// A backup takes the place of a journal that a repair has left unfinished, or of none.
+async fn refuse_over_a_journal(bus: &Bus, file: &Path) -> Result<(), CliError> {
+    let held = raw::find(bus, Stream::Journal).await?.map_or(0, |found| found.messages);
+    if held == 0 || check::is_unfinished(bus).await? {
+        return Ok(());
+    }
+    Err(CliError::Repair(format!(
+        "the journal holds {held} frames, and no repair of it broke off: they would be lost under those of {}. See whether \
+         anything is wrong with: laneway journal check; and repair it without --from, which saves it first",
+        file.display()
+    )))
+}
+
+/// Another deployment's backup, or that of another journal.
+async fn refuse_of_another(bus: &Bus, plan: &Plan, file: &Path) -> Result<(), CliError> {
+    let subject = bus.prefix().subject(&Subject::Journal);
+    if let Some(other) = plan.subject.as_ref().filter(|other| **other != subject) {
+        let what = format!("{} is of {other}, and this is {subject}: name the prefix that it is of", file.display());
+        return Err(CliError::Repair(what));
+    }
+    // Where no frame is kept, the repair that broke off had begun a journal of its own.
+    let Some(saved) = plan.audited.journal.filter(|_| plan.audited.right.number > 0) else { return Ok(()) };
+    let Some(first) = raw::get(bus, Stream::Journal, 1).await? else { return Ok(()) };
+    match Frame::<Event>::decode(&first.payload) {
+        Ok(frame) if frame.journal_id != saved => Err(CliError::Repair(format!(
+            "{} is of journal {saved}, and the repair that broke off was of journal {}: name the backup that it said",
+            file.display(),
+            frame.journal_id
+        ))),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// Saves both streams; in a temporary folder where nothing is to be changed. Gives the file.
 async fn save(bus: &Bus, out: Output, args: &RepairArgs, temporary: &Path) -> Result<PathBuf, CliError> {
     if let Some(file) = &args.from {
@@ -152,8 +195,8 @@ async fn write(bus: &Bus, out: Output, plan: &Plan, file: &Path) -> Result<u64, 
     }
     out.note(format!("{} frames written", rewriter.position().number))?;
     // Above every epoch that a client or worker may have heard of: they take no answer of an older leader.
-    rewriter.begin(wall_now()).await.map_err(failed)?;
-    while rewriter.epoch() <= plan.epoch {
+    let above = rewriter.epoch().max(plan.epoch) + EPOCHS_AHEAD;
+    while rewriter.epoch() < above {
         rewriter.begin(wall_now()).await.map_err(failed)?;
     }
     rewriter.add(&plan.found.events, wall_now()).await.map_err(failed)?;

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use laneway_bus::async_nats::HeaderMap;
-use laneway_contract::{Event, HashKey, Timestamp};
+use laneway_contract::{
+    ArtifactId, Event, HashKey, MessageId, MessageRecord, MessageRole, SessionId, Source, Timestamp,
+};
+use laneway_engine::State;
 use laneway_flight_recorder::{EventHash, public_events};
 use laneway_journal::frame::FORMAT;
 use laneway_journal::place::Place;
@@ -172,4 +175,32 @@ fn a_journal_that_is_right_is_whole() {
     let plan = plan::make(&file, None, &folder.path().join("view"), Timestamp::ZERO).unwrap();
     assert!(plan.is_whole());
     assert_eq!((plan.audited.right, plan.flight_kept, plan.ends.flight), (frames[3].0, 3, 3));
+}
+
+#[test]
+fn what_the_fold_of_a_scheduler_has_no_place_for_is_refused() {
+    let hash: ArtifactId = HashKey::from_bytes([7; 32]).artifact_id(b"hi");
+    let message = MessageRecord {
+        message_id: MessageId::from_uuid(Uuid::from_u128(1)),
+        session_id: SessionId::from_uuid(Uuid::from_u128(2)),
+        seq: 1,
+        role: MessageRole::User,
+        content_hash: hash,
+        content_artifact_id: hash,
+        content_type: "text/plain".to_owned(),
+        size: 2,
+        timestamp: Timestamp::ZERO,
+        token_count: None,
+        redacted: false,
+        tool_call_id: None,
+        attachments: Vec::new(),
+        source: Source::Caller,
+        run_id: None,
+        attempt: None,
+        finish: None,
+    };
+    let refused = plan::rehearse(State::default(), &[Event::MessageAppended(Box::new(message))], Timestamp::ZERO);
+    assert!(matches!(&refused, Err(CliError::Repair(what)) if what.contains("nothing was written")), "{refused:?}");
+    let key = Event::HashKeyCreated { key: HashKey::from_bytes([7; 32]) };
+    plan::rehearse(State::default(), &[key], Timestamp::ZERO).unwrap();
 }

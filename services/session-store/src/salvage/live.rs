@@ -41,6 +41,11 @@ impl Live {
         current.map(|run| (run.record.run_id, run.gives))
     }
 
+    /// Whether a run was never claimed, so that its first claim brings its input.
+    pub(super) fn brings_input(&self, run: RunId) -> bool {
+        self.runs.get(&run).is_some_and(|run| run.record.status.epoch == 0)
+    }
+
     /// Takes a claim of which only a view tells. None when the run is not known.
     pub(super) fn claim(&mut self, run: RunId, claim: Claim) -> Option<&RunRecord> {
         let run = self.runs.get_mut(&run)?;

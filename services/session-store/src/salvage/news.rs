@@ -1,6 +1,6 @@
 //! What one view holds and an earlier one does not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use laneway_contract::{
     Artifact, Estimate, Event, Fingerprint, HashKey, JobState, KeyAnswer, MessageRecord, RunId, RunRecord, RunStatus,
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::live::Live;
 use super::threads::Thread;
 use super::{SalvageError, Salvaged};
-use crate::view::{Claim, Reading, Space, ViewError, decode};
+use crate::view::{Claim, Reading, Space, ViewError, decode, run_key};
 
 /// Stands for a worker that nobody knows any more: its lease runs out, as that of any worker that was lost.
 const NO_WORKER: &str = "unknown";
@@ -29,8 +29,8 @@ pub(super) struct News {
 }
 
 impl News {
-    /// Compares two views of one journal.
-    pub(super) fn between(held: &Reading, kept: &Reading) -> Result<Self, SalvageError> {
+    /// Compares two views of one journal. Of a view that is not ahead, no pause is later than that of the journal.
+    pub(super) fn between(held: &Reading, kept: &Reading, is_ahead: bool) -> Result<Self, SalvageError> {
         let mut news = Self::default();
         each_new(held, kept, Space::Artifacts, true, |_, artifact: Artifact| news.artifacts.push(artifact))?;
         each_new(held, kept, Space::Sessions, true, |_, creation: SessionCreation| news.creations.push(creation))?;
@@ -46,12 +46,15 @@ impl News {
         each_new(held, kept, Space::Statuses, false, |key, status: SessionStatus| {
             sessions.entry(session_of(key)).or_default().status = Some(status);
         })?;
-        each_new(held, kept, Space::Pauses, false, |key, paused: bool| {
-            sessions.entry(session_of(key)).or_default().paused = Some(paused);
-        })?;
+        if is_ahead {
+            each_new(held, kept, Space::Pauses, false, |key, paused: bool| {
+                sessions.entry(session_of(key)).or_default().paused = Some(paused);
+            })?;
+        }
         each_new(held, kept, Space::Attempts, false, |key, claim: Claim| {
             news.claims.push((RunId::from_uuid(uuid_of(key)), claim));
         })?;
+        news.claims = later(std::mem::take(&mut news.claims), held, kept)?;
         for run in &news.runs {
             sessions.entry(run.session_id).or_default();
         }
@@ -80,8 +83,18 @@ impl News {
         self.runs.sort_by_key(|run| (run.status.submitted_at, run.run_id));
         // Those first that the journal has as waiting or executing: others may have come behind them only.
         self.runs.sort_by_key(|run| !live.runs.contains_key(&run.run_id));
+        self.runs.retain(|run| {
+            let is_held = self.sessions.get(&run.session_id).is_some_and(Thread::has_session);
+            if !is_held {
+                found.without_session.insert(run.session_id);
+                found.left_runs.insert(run.run_id);
+            }
+            is_held
+        });
         found.runs = self.runs.len() as u64;
+        let mut ended_runs = BTreeSet::new();
         for run in self.runs {
+            ended_runs.insert(run.run_id);
             ended(run, &mut live, &mut found.events);
         }
         // Before the messages, since a claim forgets what an attempt before it has called.
@@ -92,11 +105,11 @@ impl News {
                     let stop_at = now.plus_millis(run.fields.timeout_ms as i64);
                     found.events.extend(claimed(run, claim.upto_seq, stop_at));
                 }
-                None => found.lost.push((run_id, claim.session_id)),
+                None => drop(found.lost.insert(run_id)),
             }
         }
-        for (id, thread) in &self.sessions {
-            thread.messages(*id, &mut found);
+        for (id, thread) in &mut self.sessions {
+            thread.messages(*id, &live, &ended_runs, &mut found);
         }
         for (id, thread) in self.sessions {
             found.events.extend(thread.state(id, &live));
@@ -122,6 +135,22 @@ fn each_new<T: DeserializeOwned>(
         }
     }
     Ok(())
+}
+
+/// Claims of runs that have not ended, and that the journal has not had: a table that is older than the others, or than the
+/// journal, still holds earlier ones.
+fn later(claims: Vec<(RunId, Claim)>, held: &Reading, kept: &Reading) -> Result<Vec<(RunId, Claim)>, ViewError> {
+    let mut later = Vec::new();
+    for (run, claim) in claims {
+        let key = run_key(run);
+        let before = kept.value(Space::Attempts, &key)?;
+        let before = before.map(|value| decode::<Claim>(Space::Attempts, &value)).transpose()?;
+        let is_later = before.is_none_or(|before| before.epoch < claim.epoch);
+        if is_later && !held.has(Space::Runs, &key)? && !kept.has(Space::Runs, &key)? {
+            later.push((run, claim));
+        }
+    }
+    Ok(later)
 }
 
 fn uuid_of(key: &[u8]) -> Uuid {

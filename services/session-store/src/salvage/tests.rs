@@ -1,13 +1,16 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 //! A view made from a journal that is then cut: what was salvaged gives it back.
 
-use laneway_contract::{Event, Fingerprint, JobState, MessageRole, RunRecord, SessionState};
+use std::collections::BTreeSet;
+
+use laneway_contract::{Event, Fingerprint, JobState, MessageRecord, MessageRole, RunRecord, SessionState};
 use laneway_journal::{Body, Committed, Turn};
 use tempfile::TempDir;
 
 use super::{Salvage, SalvageError, Salvaged, look};
 use crate::testing::{
-    World, appended, at, changed, claimed, created, message, produced, run, run_id, session, session_id, stored,
+    World, appended, artifact, at, changed, claimed, created, message, produced, run, run_id, session, session_id,
+    stored,
 };
 use crate::view::Space;
 
@@ -126,7 +129,8 @@ fn a_run_claimed_behind_the_cut_goes_on_as_with_a_lost_worker() {
     let (found, ..) = salvage(world, kept);
     let found = found.unwrap();
     assert_eq!(found.resumed, [run_id(2)]);
-    assert_eq!(found.lost, [(run_id(9), session_id(2))], "nobody knows what it was to do");
+    assert_eq!(found.lost, [run_id(9)].into(), "nobody knows what it was to do");
+    assert!(found.with_input.is_empty(), "its input is in no thread");
     let place = |wanted: &dyn Fn(&Event) -> bool| found.events.iter().position(wanted).unwrap();
     let settled = place(&|event| matches!(event, Event::RunSettled { .. }));
     let again = place(
@@ -176,6 +180,112 @@ fn a_thread_with_a_gap_comes_back_up_to_it() {
     let (found, ..) = salvage(world, kept);
     let found = found.unwrap();
     assert_eq!((found.messages, found.broken), (0, vec![(session_id(1), 2)]));
+}
+
+#[test]
+fn a_lost_run_whose_input_is_in_the_thread_is_told_apart() {
+    let mut world = before();
+    let kept = world.journal.len();
+    let [content, input] = appended(MessageRecord { run_id: Some(run_id(8)), ..user(2, "again") }, "again");
+    world.commit(vec![queued(run(1, 8, JobState::Queued)), content, input, claimed(1, 8, 1, 5, 2)]);
+    world.commit(vec![claimed(2, 9, 1, 6, 0)]);
+    let (found, ..) = salvage(world, kept);
+    let found = found.unwrap();
+    assert_eq!((found.messages, found.lost), (1, [run_id(8), run_id(9)].into()));
+    assert_eq!(found.with_input, [run_id(8)].into());
+}
+
+fn user(seq: u64, content: &str) -> MessageRecord {
+    message(1, seq, MessageRole::User, content)
+}
+
+/// Salvages from a view of which a power loss has kept these entries alone, behind what the journal keeps.
+fn torn(tables: &[Space], events: Vec<Event>) -> Salvaged {
+    let mut world = before();
+    let kept = world.journal.len();
+    world.writer().sync().unwrap();
+    let earlier: BTreeSet<_> = world.dump().into_iter().collect();
+    world.commit(events);
+    for (space, key, _) in world.dump().into_iter().filter(|entry| !earlier.contains(entry)) {
+        let Some(lost) = Space::ALL.iter().find(|lost| lost.name() == space && !tables.contains(lost)) else {
+            continue;
+        };
+        world.view.lose(*lost, &key);
+    }
+    let (found, frames, _folder) = salvage(world, kept);
+    let found = found.unwrap();
+    rebuilt(frames, found.events.clone());
+    found
+}
+
+#[test]
+fn a_key_whose_messages_are_not_on_disk_is_left_out() {
+    let [content, second] = appended(user(2, "second"), "second");
+    let found = torn(&[Space::AppendKeys, Space::Artifacts], vec![content, second, key(1, "k2", 2, 2)]);
+    assert_eq!((found.messages, found.append_keys), (0, 0));
+    assert_eq!(found.left_keys, [(session_id(1), "k2".to_owned())].into());
+}
+
+#[test]
+fn a_thread_comes_back_up_to_a_message_whose_content_is_not_on_disk() {
+    let [content, second] = appended(user(2, "second"), "second");
+    let events = vec![content, second, appended(user(3, "hello"), "hello")[1].clone()];
+    let found = torn(&[Space::Messages], events);
+    assert_eq!((found.messages, found.broken), (0, vec![(session_id(1), 2)]));
+    let attached = MessageRecord { attachments: vec![artifact("nowhere").id], ..user(2, "hello") };
+    let found = torn(&[Space::Messages], appended(attached, "hello").to_vec());
+    assert_eq!((found.messages, found.broken), (0, vec![(session_id(1), 2)]), "or its attachment");
+}
+
+#[test]
+fn what_belongs_to_a_session_that_is_not_on_disk_is_left_out() {
+    let [content, first] = appended(message(7, 1, MessageRole::User, "first"), "first");
+    let mut events = vec![created(session(7, 20)), content, first, key(7, "k7", 1, 1)];
+    events.extend([queued(run(7, 7, JobState::Queued)), settled(run(7, 7, JobState::Completed))]);
+    events.push(changed(7, SessionState::Created, SessionState::Idle, 21));
+    let tables = [Space::Messages, Space::Artifacts, Space::AppendKeys, Space::Runs, Space::RunIndex, Space::Statuses];
+    let found = torn(&tables, events);
+    assert_eq!((found.sessions, found.messages, found.append_keys, found.runs, found.artifacts), (0, 0, 0, 0, 1));
+    assert_eq!(found.without_session, [session_id(7)].into());
+    assert_eq!(found.left_runs, [run_id(7)].into());
+    assert_eq!(found.left_keys, [(session_id(7), "k7".to_owned())].into());
+}
+
+#[test]
+fn the_input_of_a_run_that_still_waits_is_left_to_its_claim() {
+    let [content, input] = appended(MessageRecord { run_id: Some(run_id(2)), ..user(2, "more") }, "more");
+    let found = torn(&[Space::Messages, Space::Artifacts], vec![content, input, claimed(1, 2, 1, 5, 2)]);
+    assert_eq!((found.messages, found.broken), (0, vec![(session_id(1), 2)]), "its claim is not on disk");
+    assert!(found.resumed.is_empty() && found.lost.is_empty());
+}
+
+#[test]
+fn what_lies_behind_the_position_of_a_view_is_found() {
+    let mut world = before();
+    let (kept, position) = (world.journal.len(), world.view.applied());
+    after(&mut world);
+    let held = world.dump();
+    world.writer.goes_back(position);
+    let (found, frames, _folder) = salvage(world, kept);
+    let rebuilt = rebuilt(frames, found.unwrap().events);
+    assert_eq!(rebuilt, held);
+}
+
+#[test]
+fn a_view_that_is_older_than_the_journal_takes_nothing_back() {
+    let mut world = before();
+    world.commit(vec![claimed(2, 9, 1, 6, 0)]);
+    let (frames, position) = (world.journal.clone(), world.view.applied());
+    let mut longer = before();
+    longer.commit(vec![claimed(2, 9, 1, 6, 0)]);
+    after(&mut longer);
+    longer.commit(vec![settled(run(2, 9, JobState::Completed))]);
+    assert_eq!((&longer.journal[..frames.len()], position), (&frames[..], frames.last().unwrap().position));
+    world.writer().sync().unwrap();
+    let (folder, scratch) = (world.close(), tempfile::tempdir().unwrap());
+    let mut salvage = Salvage::open(folder.path(), scratch.path()).unwrap();
+    salvage.keep(&longer.journal).unwrap();
+    assert_eq!(salvage.find(at(1_000)).unwrap(), Salvaged::default());
 }
 
 #[test]

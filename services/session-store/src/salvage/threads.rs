@@ -1,7 +1,10 @@
 //! What is new of one session.
 
+use std::collections::BTreeSet;
+
 use laneway_contract::{
-    Actor, Event, EvictedSession, KeyAnswer, MessageRecord, SessionCreation, SessionId, SessionState, SessionStatus,
+    Actor, ArtifactId, Event, EvictedSession, KeyAnswer, MessageRecord, RunId, SessionCreation, SessionId,
+    SessionState, SessionStatus,
 };
 
 use super::Salvaged;
@@ -24,15 +27,20 @@ pub(super) struct Thread {
     evicted: Option<EvictedSession>,
     status_before: Option<SessionStatus>,
     paused_before: bool,
-    /// The last message that the journal has kept.
+    /// The last message that the journal has kept; behind [`Thread::messages`] the last that comes back.
     tail: u64,
+    /// What messages name, and is nowhere.
+    missing: BTreeSet<ArtifactId>,
 }
 
 impl Thread {
     /// Looks up what there was before.
     pub(super) fn before(&mut self, id: SessionId, held: &Reading, kept: &Reading) -> Result<(), ViewError> {
         let key = session_key(id);
-        let creation = held.value(Space::Sessions, &key)?;
+        let creation = match held.value(Space::Sessions, &key)? {
+            Some(creation) => Some(creation),
+            None => kept.value(Space::Sessions, &key)?,
+        };
         self.creation = creation.map(|value| decode(Space::Sessions, &value)).transpose()?;
         let evicted = kept.value(Space::Evicted, &key)?;
         self.evicted = evicted.map(|value| decode(Space::Evicted, &value)).transpose()?;
@@ -45,7 +53,24 @@ impl Thread {
             let (_, value) = last.into_inner()?;
             self.tail = decode::<MessageRecord>(Space::Messages, &value)?.seq;
         }
+        for artifact in self.messages.iter().flat_map(contents) {
+            if !held.has(Space::Artifacts, artifact.as_bytes())? && !kept.has(Space::Artifacts, artifact.as_bytes())? {
+                self.missing.insert(artifact);
+            }
+        }
+        // A table that is older than the journal does not take a state back.
+        if let (Some(status), Some(before)) = (&self.status, &self.status_before) {
+            let is_older = status.since < before.since
+                || status.total_tokens < before.total_tokens
+                || status.messages_count < before.messages_count;
+            self.status.take_if(|_| is_older);
+        }
         Ok(())
+    }
+
+    /// Whether the session itself is known.
+    pub(super) fn has_session(&self) -> bool {
+        self.creation.is_some()
     }
 
     /// The session comes back into the leader's memory, before anything is said of it.
@@ -54,41 +79,54 @@ impl Thread {
         Some(Event::SessionLoaded { session: Box::new(session), record: Box::new(record), read_at })
     }
 
-    /// The messages that follow those of the journal without a gap, each append's key behind its last.
-    pub(super) fn messages(&self, id: SessionId, found: &mut Salvaged) {
-        let mut tail = self.tail;
+    /// The messages that follow those of the journal without a gap, each append's key behind its last. `ended` are the runs
+    /// that come back.
+    pub(super) fn messages(&mut self, id: SessionId, live: &Live, ended: &BTreeSet<RunId>, found: &mut Salvaged) {
+        if !self.has_session() {
+            found.without_session.insert(id);
+            found.left_keys.extend(self.keys.drain(..).map(|(key, _)| (id, key)));
+            return;
+        }
         for message in &self.messages {
-            if message.seq != tail + 1 {
-                found.broken.push((id, tail + 1));
+            let input_of = message.run_id.filter(|_| message.attempt.is_none());
+            let is_waiting = input_of.is_some_and(|run| live.brings_input(run));
+            let lacks_content = contents(message).any(|artifact| self.missing.contains(&artifact));
+            // The input of a run that waits comes with its claim.
+            if message.seq != self.tail + 1 || lacks_content || is_waiting {
+                found.broken.push((id, self.tail + 1));
                 break;
             }
-            tail = message.seq;
+            self.tail = message.seq;
             found.messages += 1;
             found.events.push(Event::MessageAppended(Box::new(message.clone())));
-            for (key, taken) in self.keys.iter().filter(|(_, taken)| taken.last_seq == tail) {
+            if let Some(run) = input_of.filter(|run| !ended.contains(run) && !live.runs.contains_key(run)) {
+                found.lost.insert(run);
+                found.with_input.insert(run);
+            }
+            for (key, taken) in self.keys.extract_if(.., |(_, taken)| taken.last_seq == message.seq) {
                 found.append_keys += 1;
                 found.events.push(Event::AppendKeyTaken {
                     session_id: id,
-                    key: key.clone(),
+                    key,
                     fingerprint: taken.fingerprint,
                     first_seq: taken.first_seq,
                     last_seq: taken.last_seq,
                 });
             }
         }
+        found.left_keys.extend(self.keys.drain(..).map(|(key, _)| (id, key)));
     }
 
     /// Pause, state and totals. The state is the one that the leader derives from the runs that are left.
     pub(super) fn state(self, id: SessionId, live: &Live) -> Vec<Event> {
         let mut events = Vec::new();
+        let Some(creation) = self.creation else { return events };
         let paused = self.paused.unwrap_or(self.paused_before);
         if paused != self.paused_before {
             let (actor, reason) = (Actor::runtime(), REASON.to_owned());
             events.push(Event::SessionPauseSet { session_id: id, paused, actor, reason });
         }
-        let (Some(creation), Some(known)) = (self.creation, self.status.or_else(|| self.status_before.clone())) else {
-            return events;
-        };
+        let Some(known) = self.status.or_else(|| self.status_before.clone()) else { return events };
         let current = live.current(id);
         let state = match current {
             _ if known.state.is_terminal() => known.state,
@@ -99,7 +137,8 @@ impl Thread {
         };
         let from = self.status_before.as_ref().map_or(SessionState::Created, |before| before.state);
         let current_run_id = current.map(|(run, _)| run);
-        let status = SessionStatus { state, current_run_id, paused, ..known };
+        let messages_count = known.messages_count.min(self.tail);
+        let status = SessionStatus { state, current_run_id, paused, messages_count, ..known };
         if state != from {
             let duration_ms = status.since.millis_since(creation.created_at);
             let reason = REASON.to_owned();
@@ -109,4 +148,9 @@ impl Thread {
         }
         events
     }
+}
+
+/// The artifacts that a message is made of.
+fn contents(message: &MessageRecord) -> impl Iterator<Item = ArtifactId> {
+    std::iter::once(message.content_artifact_id).chain(message.attachments.iter().copied())
 }

@@ -46,7 +46,7 @@ pub enum ViewError {
     #[error("no_view: {} holds no view of a session store", .0.display())]
     NoView(PathBuf),
     /// What is on disk is not what was written, as after a power loss that kept later writes and lost earlier ones.
-    #[error("damaged: {} cannot be opened: {source}: remove it, and it is rebuilt from the journal", .path.display())]
+    #[error("damaged: {} cannot be opened: {source}: keep it until `laneway journal check` finds the journal right; then remove it, and it is rebuilt from the journal", .path.display())]
     Damaged {
         /// Where it is.
         path: PathBuf,
@@ -54,7 +54,7 @@ pub enum ViewError {
         source: fjall::Error,
     },
     /// It was written by a version with another layout.
-    #[error("other_layout: {} has layout {found}, this program has {LAYOUT}: remove it, and it is rebuilt from the journal", .path.display())]
+    #[error("other_layout: {} has layout {found}, this program has {LAYOUT}: keep it until `laneway journal check` finds the journal right; then remove it, and it is rebuilt from the journal", .path.display())]
     OtherLayout {
         /// Where it is.
         path: PathBuf,
@@ -215,6 +215,12 @@ impl View {
         Ok(())
     }
 
+    /// Takes an entry away, as a power loss that has kept other tables.
+    #[cfg(test)]
+    pub(crate) fn lose(&self, space: Space, key: &[u8]) {
+        assert!(self.inner.spaces.get(space).remove(key).is_ok());
+    }
+
     /// A consistent state to read from. Keep it for one request only: it keeps old values from being dropped.
     pub(crate) fn read(&self) -> Result<Reading, ViewError> {
         let snapshot = self.inner.database.snapshot();
@@ -308,6 +314,14 @@ impl Writer {
             self.synced = applied;
         }
         Ok(applied)
+    }
+
+    /// Says of the view that it is at an earlier position, as a power loss that has kept later tables.
+    #[cfg(test)]
+    pub(crate) fn goes_back(&mut self, position: Position) {
+        assert!(self.view.inner.spaces.get(Space::Meta).insert(keys::APPLIED, keys::position(position)).is_ok());
+        self.view.inner.applied.send_replace(position);
+        self.synced = position;
     }
 
     /// The readers' side.

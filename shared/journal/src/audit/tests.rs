@@ -141,7 +141,7 @@ fn views_know_of_frames_that_are_cut_off_or_others() {
     let other = audit(&journal(Uuid::from_u128(2)), vec![witness(3)]);
     let replaced = Damage::Replaced { witness: "view of 3".into() };
     assert_eq!(other.findings, [Finding { first: 3, last: 3, damage: replaced }]);
-    assert_eq!(other.right.number, 2);
+    assert_eq!(other.right, Position::START, "all before may be another's, too");
 
     let one = |number| Witness { name: "one view".into(), ..witness(number) };
     let other = audit(&journal(Uuid::from_u128(2)), vec![one(1), one(3), one(7)]);
@@ -152,5 +152,12 @@ fn views_know_of_frames_that_are_cut_off_or_others() {
     let mut last_changed = whole.clone();
     change(&mut last_changed[8].1);
     assert_eq!(audit(&last_changed, Vec::new()).findings, [], "nothing behind it says so");
-    assert_eq!(audit(&last_changed, vec![witness(9)]).right.number, 8);
+    assert_eq!(
+        audit(&last_changed, vec![witness(5), witness(9)]).right.number,
+        5,
+        "where a view was last seen to agree"
+    );
+    let mut changed = whole.clone();
+    change(&mut changed[4].1);
+    assert_eq!(audit(&changed, vec![witness(2), witness(5)]).right.number, 4, "the frame behind tells where");
 }
