@@ -3,14 +3,30 @@
 
 use std::task::{Context, Poll, Waker};
 
-use laneway_contract::{Catalog, HashKey, MemoryLimits};
+use futures::future::BoxFuture;
+use laneway_contract::{Catalog, HashKey, MemoryLimits, StoreSaid};
+use laneway_engine::Question;
 
 use super::*;
+use crate::reader::Stores;
+
+/// No store replica at all.
+struct Nobody;
+
+impl Stores for Nobody {
+    fn ask(&self, _: Question, _: u64) -> BoxFuture<'_, Result<StoreSaid, ApiError>> {
+        unreachable!("a look at what memory holds")
+    }
+
+    fn spawn(&self, _: BoxFuture<'static, ()>) {
+        unreachable!("nothing is read")
+    }
+}
 
 /// Carries out a question whose look panics, after these events: what its handler hears, or none when the turn broke.
 fn look_that_panics(events: &[Event]) -> Option<Refusal> {
     let edge = Edge::new(HashKey::from_bytes([7; 32]), Arc::new(Catalog::built_in().unwrap()));
-    let (desk, mut orders) = Desk::new(edge, None);
+    let (desk, mut orders) = Desk::new(edge, Box::new(Nobody));
     let mut asked = Box::pin(desk.look(|_| -> Result<(), ApiError> { panic!("on purpose") }));
     let mut context = Context::from_waker(Waker::noop());
     assert!(asked.as_mut().poll(&mut context).is_pending());
