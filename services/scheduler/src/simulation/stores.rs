@@ -89,18 +89,21 @@ impl Store {
     }
 }
 
+/// Tells a reader what a replica has said.
+type Tell = oneshot::Sender<Result<StoreSaid, ApiError>>;
+
 /// A question of a process.
 struct Asking {
     question: Question,
     min_seq: u64,
     since: u64,
-    tell: oneshot::Sender<Result<StoreSaid, ApiError>>,
+    tell: Tell,
 }
 
 /// What the reader of a process has asked and begun, and the world has not seen yet.
 #[derive(Default)]
 struct Left {
-    questions: Vec<(Question, u64, oneshot::Sender<Result<StoreSaid, ApiError>>)>,
+    questions: Vec<(Question, u64, Tell)>,
     reads: Vec<BoxFuture<'static, ()>>,
 }
 
@@ -130,7 +133,7 @@ impl Stores for Line {
 #[derive(Default)]
 pub(super) struct Reads {
     pub(super) line: Line,
-    reads: Vec<BoxFuture<'static, ()>>,
+    under_way: Vec<BoxFuture<'static, ()>>,
     asked: BTreeMap<u64, Asking>,
     /// When a question was given up last.
     gave_up_at: Option<u64>,
@@ -217,7 +220,7 @@ impl World {
             self.asks_a_store(index, Asking { question, min_seq, since: now, tell });
         }
         self.seen.put_aside += begun.len() as u64;
-        let reads = &mut self.processes[index].reads.reads;
+        let reads = &mut self.processes[index].reads.under_way;
         reads.extend(begun);
         let mut context = Context::from_waker(std::task::Waker::noop());
         reads.retain_mut(|read| {
