@@ -72,9 +72,9 @@ pub(crate) async fn call(
     loop {
         let item = tokio::select! {
             biased;
-            // What is here already becomes one piece: a message for each token would cost more than the call itself.
-            item = deltas.next() => item,
+            // Pieces become larger ones only while the connection to NATS takes none.
             () = tokens.publish_next() => continue,
+            item = deltas.next() => item,
         };
         // An answer that is whole by now is kept as such, whatever was asked meanwhile.
         if !matches!(item, Some(Ok(Delta::Finish(_)))) {
