@@ -205,7 +205,8 @@ async fn take_one(world: &World) {
 async fn until_in_hand(world: &World, count: usize) {
     let intake = world.bus.jetstream().get_stream_no_info(INTAKE).await.unwrap();
     within(async {
-        while intake.consumer_info("scheduler").await.unwrap().num_ack_pending != count {
+        // A leader that has just begun makes the consumer.
+        while intake.consumer_info("scheduler").await.map_or(usize::MAX, |info| info.num_ack_pending) != count {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
