@@ -19,6 +19,8 @@ pub struct Access {
     pub prefix: Prefix,
     nkey: Option<PathBuf>,
     tls: Option<PathBuf>,
+    /// What stands before the host of the URL.
+    user: &'static str,
     _files: Option<TempDir>,
 }
 
@@ -26,7 +28,7 @@ impl Access {
     /// No credentials, no TLS, the usual prefix.
     #[must_use]
     pub fn plain() -> Self {
-        Self { server: String::new(), prefix: Prefix::default(), nkey: None, tls: None, _files: None }
+        Self { server: String::new(), prefix: Prefix::default(), nkey: None, tls: None, user: "", _files: None }
     }
 
     /// Another prefix.
@@ -43,6 +45,25 @@ impl Access {
         std::fs::write(&seed, format!("{SEED}\n")).expect("a seed");
         let server = format!("authorization {{ users = [ {{ nkey: {PUBLIC} }} ] }}\n");
         Self { server, nkey: Some(seed), _files: Some(files), ..Self::plain() }
+    }
+
+    /// Only who knows the password is let in.
+    #[must_use]
+    pub fn password() -> Self {
+        let server = "authorization { users = [ { user: \"lane way\", password: \"s3:cr@t\" } ] }\n".to_owned();
+        Self { server, user: "lane%20way:s3%3Acr%40t@", ..Self::plain() }
+    }
+
+    /// Only who knows the token is let in.
+    #[must_use]
+    pub fn token() -> Self {
+        Self { server: "authorization { token: \"s3cr@t\" }\n".to_owned(), user: "s3cr%40t@", ..Self::plain() }
+    }
+
+    /// Where clients connect to the server that listens at `url`.
+    #[must_use]
+    pub fn url(&self, url: &str) -> String {
+        url.replacen("://", &format!("://{}", self.user), 1)
     }
 
     /// Both sides show a certificate of one authority.
@@ -86,7 +107,7 @@ impl Access {
             tls_ca: file("ca.pem"),
             tls_cert: file("client.pem"),
             tls_key: file("client.key"),
-            ..ConnectOptions::new(url, self.prefix.clone(), "test")
+            ..ConnectOptions::new(self.url(url), self.prefix.clone(), "test")
         }
     }
 }

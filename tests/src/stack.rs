@@ -91,7 +91,7 @@ impl Stack {
     pub fn start_part(&mut self, service: ServiceName, name: &str, args: &[&str]) {
         let config = self.dir.path().join("laneway.toml");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path(name)).expect("a log file");
-        let url = self.routes.get(name).cloned().unwrap_or_else(|| self.nats.url());
+        let url = self.routes.get(name).cloned().unwrap_or_else(|| self.access.url(&self.nats.url()));
         let child = Command::new(binary())
             .args(["serve", service.as_str(), "--nats", &url, "--config"])
             .arg(&config)
@@ -208,7 +208,7 @@ impl Stack {
     /// The flags with which the command line reaches this deployment.
     #[must_use]
     pub fn flags(&self) -> Vec<String> {
-        [vec!["--nats".to_owned(), self.nats.url()], self.access.flags()].concat()
+        [vec!["--nats".to_owned(), self.access.url(&self.nats.url())], self.access.flags()].concat()
     }
 
     /// What micro services say of themselves: the replies to `$SRV.<verb>`, as soon as there are `at_least` so many.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use laneway_contract::{Epoch, Prefix, Subject};
 use laneway_runtime::config::Config;
+use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -30,7 +31,7 @@ const MAX_ACKS_IN_FLIGHT: usize = 5_000;
 /// How to reach NATS, and under which names.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
-    /// The URL; several are separated by commas.
+    /// The URL; several are separated by commas. `user:password@` or `token@` before the host of one counts for all.
     pub url: String,
     /// The first token of every subject.
     pub prefix: Prefix,
@@ -85,13 +86,17 @@ impl ConnectOptions {
         let parse = |url: &str| {
             url.trim()
                 .parse()
-                .map_err(|error: std::io::Error| BusError::Url { url: url.to_owned(), reason: error.to_string() })
+                .map_err(|error: std::io::Error| BusError::Url { url: shown(url), reason: error.to_string() })
         };
         self.url.split(',').map(parse).collect()
     }
 
-    async fn client_options(&self, told: Told) -> Result<async_nats::ConnectOptions, BusError> {
-        let mut options = async_nats::ConnectOptions::new()
+    async fn client_options(
+        &self,
+        addresses: &[ServerAddr],
+        told: Told,
+    ) -> Result<async_nats::ConnectOptions, BusError> {
+        let mut options = identified(addresses)
             .name(&self.name)
             .ping_interval(PING_INTERVAL)
             .connection_timeout(CONNECT_TIMEOUT)
@@ -125,6 +130,28 @@ impl ConnectOptions {
         }
         Ok(options)
     }
+}
+
+/// As whom the URLs say that this is.
+fn identified(addresses: &[ServerAddr]) -> async_nats::ConnectOptions {
+    let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let options = async_nats::ConnectOptions::new();
+    match addresses.iter().find_map(|address| Some((address.username()?, address.password()))) {
+        Some((user, Some(password))) => options.user_and_password(plain(user), plain(password)),
+        Some((token, None)) => options.token(plain(token)),
+        None => options,
+    }
+}
+
+/// A URL as it may be shown: without what its user keeps secret.
+#[must_use]
+pub fn shown(url: &str) -> String {
+    let one = |url: &str| match (url.rsplit_once('@'), url.split_once("://")) {
+        (Some((_, host)), Some((scheme, _))) => format!("{scheme}://{host}"),
+        (Some((_, host)), None) => host.to_owned(),
+        (None, _) => url.to_owned(),
+    };
+    url.split(',').map(one).collect::<Vec<_>>().join(",")
 }
 
 /// What the client has told, for those who wait for it.
@@ -206,12 +233,12 @@ impl Bus {
     /// Fails only on what waiting cannot mend: a wrong URL, an unreadable file.
     pub async fn connect(options: ConnectOptions) -> Result<Self, BusError> {
         let addresses = options.addresses()?;
-        let mut waiting = Waiting::new(format!("NATS at {}", without_password(&addresses)));
+        let mut waiting = Waiting::new(format!("NATS at {}", shown(&options.url)));
         let (connections_told, connections) = watch::channel(0);
         let (dropped_told, dropped) = watch::channel(0);
         let told = Told { connections: connections_told, dropped: dropped_told };
         let client = loop {
-            let client_options = options.client_options(told.clone()).await?;
+            let client_options = options.client_options(&addresses, told.clone()).await?;
             // On the heap: 16 KB would lie in the future of every caller.
             match Box::pin(client_options.connect(&addresses[..])).await {
                 Ok(client) => break client,
@@ -360,9 +387,4 @@ impl PendingAck {
     pub async fn stored(self) -> Result<u64, BusError> {
         Ok(self.0.await?.sequence)
     }
-}
-
-fn without_password(addresses: &[ServerAddr]) -> String {
-    let plain = |address: &ServerAddr| format!("{}://{}:{}", address.scheme(), address.host(), address.port());
-    addresses.iter().map(plain).collect::<Vec<_>>().join(",")
 }

@@ -15,7 +15,7 @@ mod waiting;
 pub use async_nats;
 
 pub use advisories::{Advisories, Advisory};
-pub use connection::{Bus, ConnectOptions, PendingAck};
+pub use connection::{Bus, ConnectOptions, PendingAck, shown};
 pub use consumers::{
     PullConsumer, compare_consumer, ensure_intake_consumer, ensure_pool_consumer, intake_consumer_config,
     pool_consumer_config,

@@ -72,6 +72,9 @@ async fn what_waiting_cannot_mend_is_an_error() {
     assert!(matches!(error, BusError::Stream { ref stream, .. } if stream == "LANEWAY_JOURNAL"), "{error}");
     let wrong = ConnectOptions { url: "nats://[".to_owned(), ..server.options() };
     assert!(matches!(within(Bus::connect(wrong)).await.unwrap_err(), BusError::Url { .. }));
+    let wrong = ConnectOptions { url: "nats://me:secret@[".to_owned(), ..server.options() };
+    let error = within(Bus::connect(wrong)).await.unwrap_err().to_string();
+    assert!(error.contains("nats://[") && !error.contains("secret"), "{error}");
     let missing = ConnectOptions { creds: Some("/nowhere/x.creds".into()), ..server.options() };
     assert!(matches!(within(Bus::connect(missing)).await.unwrap_err(), BusError::Credentials { .. }));
 }

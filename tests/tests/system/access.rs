@@ -1,4 +1,4 @@
-//! The ways to reach NATS: a key, TLS with certificates on both sides, another prefix. Each with a whole conversation.
+//! The ways to reach NATS: a key, a password, TLS with certificates on both sides, another prefix. Each with a whole conversation.
 
 use laneway_bus::async_nats;
 use laneway_contract::{Endpoint, Stream};
@@ -25,6 +25,16 @@ async fn check(access: Access) -> Stack {
 async fn with_an_nkey() {
     let stack = check(Access::nkey()).await;
     async_nats::connect(stack.nats.url()).await.expect_err("nobody else is let in");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_password_or_a_token_in_the_url() {
+    for access in [Access::password(), Access::token()] {
+        let stack = check(access).await;
+        async_nats::connect(stack.nats.url()).await.expect_err("nobody else is let in");
+        let logs = stack.logs();
+        assert!(!logs.contains("cr@t") && !logs.contains("cr%40t"), "{logs}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use laneway_bus::{Bus, ConnectOptions};
+use laneway_bus::{Bus, ConnectOptions, shown};
 use laneway_contract::Actor;
 use laneway_runtime::config::{Config, LogFormat, Overlay};
 
@@ -71,7 +71,7 @@ impl Context {
         let url = &self.config.nats;
         match tokio::time::timeout(CONNECT, Bus::connect(self.connect_options(url, "cli"))).await {
             Ok(bus) => Ok(bus?),
-            Err(_) => Err(CliError::NoNats { url: url.clone(), seconds: CONNECT.as_secs() }),
+            Err(_) => Err(CliError::NoNats { url: shown(url), seconds: CONNECT.as_secs() }),
         }
     }
 

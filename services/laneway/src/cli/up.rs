@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use laneway_bus::Bus;
+use laneway_bus::{Bus, shown};
 use laneway_contract::ServiceName;
 use laneway_runtime::Shutdown;
 use laneway_runtime::config::Overlay;
@@ -82,12 +82,15 @@ async fn say_ready(context: &Context, url: &str, own: bool) -> Result<(), CliErr
     let bus: Bus = context.connect_service(url, "up").await?;
     ready::wait_for(&bus, ServiceName::ALL).await?;
     if context.out.is_json() {
-        return Ok(context.out.value(&serde_json::json!({"ready": true, "nats": url}))?);
+        return Ok(context.out.value(&serde_json::json!({"ready": true, "nats": shown(url)}))?);
     }
     let data = if own { format!(", data in {}", context.config.data.display()) } else { String::new() };
     // With another URL than the default, a client has to be told.
-    let hint =
-        if url == laneway_runtime::config::Config::default().nats { String::new() } else { format!(" --nats {url}") };
-    context.out.line(format!("ready: {url}{data}. Try: laneway{hint} ask echo/default 'hello there'"))?;
+    let hint = if url == laneway_runtime::config::Config::default().nats {
+        String::new()
+    } else {
+        format!(" --nats {}", shown(url))
+    };
+    context.out.line(format!("ready: {}{data}. Try: laneway{hint} ask echo/default 'hello there'", shown(url)))?;
     Ok(())
 }
