@@ -31,10 +31,10 @@ test-all: _nats-cli _jq _nats-py _docker test images
     cargo test --profile ci --workspace --tests -- --ignored --skip simulation::endless
 
 # Ten times as much of what can go wrong as `just test` does: 200 times kill -9 of each process and as many power losses of the
-# store, frozen processes, cables that fail, full disks, changes of the leader. Needs root, for the small disks;
+# store, frozen processes, cables that fail, servers of a cluster that die, full disks, changes of the leader. Needs root, for the small disks;
 # `just long 100` does a hundred times as much. Each test prints its seed; `LANEWAY_SEED=N` draws the same again.
 long TIMES="10": build
-    LANEWAY_TIMES={{ TIMES }} cargo test --profile ci --workspace --test system -- --include-ignored --nocapture --test-threads 1 crashes:: frozen:: cuts:: power:: full_disk:: takeover::
+    LANEWAY_TIMES={{ TIMES }} cargo test --profile ci --workspace --test system -- --include-ignored --nocapture --test-threads 1 crashes:: frozen:: cuts:: cluster:: power:: full_disk:: takeover::
 
 # The main job from outside through the published port of compose.yaml.
 test-compose: images

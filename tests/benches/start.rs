@@ -135,60 +135,9 @@ fn state() -> State {
 }
 
 fn fields() -> SessionFields {
-    SessionFields {
-        parent_session_id: None,
-        spawn_depth: 0,
-        mode: Mode::SessionPersistent,
-        model_id: ModelId::parse("echo/default").unwrap(),
-        backend: Backend::Local,
-        parameter_class: ParameterClass::Unknown,
-        role: "orchestrator".to_owned(),
-        instructions: None,
-        wp_id: None,
-        mt_id: None,
-        work_profile_id: None,
-        target_entity_ids: None,
-        execution_mode: ExecutionMode::SingleModelMultiRole,
-        memory_policy: MemoryPolicy::SessionScoped,
-        budget_tokens: None,
-        budget_usd: None,
-        context_window_max: None,
-        consent_receipt_id: None,
-        projection_plan_id: None,
-        capability_grants: Vec::new(),
-        capability_token_ids: None,
-        labels: BTreeMap::new(),
-    }
+    SessionFields::of_model(ModelId::parse("echo/default").unwrap())
 }
 
 fn submit(session: SessionId) -> Submit {
-    Submit {
-        run_id: RunId::generate(),
-        session_id: Some(session),
-        new_session: None,
-        input: Vec::new(),
-        artifacts: Vec::new(),
-        fingerprint: Fingerprint(2),
-        model_id: None,
-        backend: None,
-        lane: Lane::Primary,
-        priority: 50,
-        concurrency_group: None,
-        fairness_key: None,
-        on_busy: OnBusy::Enqueue,
-        max_retries: 3,
-        retry_backoff: RetryBackoff::Exponential,
-        timeout_ms: 120_000,
-        cancellation_token: None,
-        not_before: None,
-        deadline: None,
-        queue_timeout_ms: None,
-        max_tokens_budget: None,
-        estimated_cost_usd: None,
-        estimated_tokens: None,
-        generation: GenerationSettings::default(),
-        traceparent: None,
-        estimate: Estimate::default(),
-        retry_of: None,
-    }
+    Submit::of(RunId::generate(), Some(session), Fingerprint(2))
 }

@@ -1,9 +1,9 @@
-//! Clients that append and submit for as long as a test goes on, and the comparison of what they were told with what is there.
+//! Clients that append, submit and cancel for as long as a test goes on, and the comparison of what they were told with what is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use laneway_bus::Bus;
 use laneway_contract::{ApiError, Endpoint, ErrorCode};
@@ -49,6 +49,10 @@ pub struct Told {
     pub appends: Vec<(String, u64)>,
     /// (run, input) of each submit that was acknowledged.
     pub runs: Vec<(String, String)>,
+    /// Runs whose cancel was acknowledged.
+    pub cancelled: BTreeSet<String>,
+    /// (input, when) of runs that were said to have ended.
+    pub ended: Vec<(String, Instant)>,
 }
 
 impl Load {
@@ -76,13 +80,18 @@ impl Load {
         // Every run has ended, so nothing public has been said since.
         compare_flight(stack, &expected_flight(&frames)).await;
         stack.all_run();
-        println!("{} runs and as many appends", told.iter().map(|client| client.runs.len()).sum::<usize>());
+        let runs: usize = told.iter().map(|client| client.runs.len()).sum();
+        let cancels: usize = told.iter().map(|client| client.cancelled.len()).sum();
+        println!("{runs} runs, of which {cancels} were cancelled, and as many appends");
         told
     }
 }
 
 /// Between two tries, as a service that has too many requests asks for.
 const PAUSE: Duration = Duration::from_millis(250);
+
+/// Of so many runs of a client one is cancelled.
+const CANCEL_EACH: u64 = 4;
 
 /// Asks again under the same key until somebody answers, as a client of ours would.
 async fn insist(bus: &Bus, endpoint: Endpoint, body: &Value) -> Value {
@@ -117,12 +126,19 @@ async fn client(n: usize, plan: Plan, url: String, stop: Arc<AtomicBool>) -> Tol
         insist(&bus, Endpoint::RunsSubmit, &body).await;
         // Once more, as after a lost reply: it is the same run, and its input is in the thread once.
         insist(&bus, Endpoint::RunsSubmit, &body).await;
-        told.runs.push((run.clone(), input));
+        told.runs.push((run.clone(), input.clone()));
+        if turn % CANCEL_EACH == 0 {
+            let body = json!({"run_id": run, "actor": {"id": "load", "kind": "service"}});
+            insist(&bus, Endpoint::RunsCancel, &body).await;
+            told.cancelled.insert(run.clone());
+        }
         let body = json!({"run_id": run, "wait_ms": 1_000});
         // Whether it ends in time is no matter here: the comparison waits for every run.
         let waited: Result<Value, ApiError> =
             bus.request_within(Endpoint::RunsWait, &body, Duration::from_secs(1), Duration::from_secs(2)).await;
-        drop(waited);
+        if waited.is_ok_and(|reply| reply["done"] == true) {
+            told.ended.push((input, Instant::now()));
+        }
     }
     told
 }
@@ -130,7 +146,11 @@ async fn client(n: usize, plan: Plan, url: String, stop: Arc<AtomicBool>) -> Tol
 async fn compare(stack: &Stack, told: &Told, repeats: usize) {
     for (run, _) in &told.runs {
         let reply = stack.wait_run(run).await;
-        assert_eq!(reply["run"]["state"], "completed", "{reply}");
+        let receipt = &reply["run"]["cancel"];
+        // A cancel that came after the end is not in the record.
+        assert!(receipt.is_null() || told.cancelled.contains(run), "{reply}");
+        let state = if receipt["too_late"] == false { "cancelled" } else { "completed" };
+        assert_eq!(reply["run"]["state"], state, "{reply}");
     }
     let thread = stack.messages(&told.session).await;
     let text = |message: &Value, key: &str| message[key].as_str().unwrap_or_default().to_owned();
@@ -150,14 +170,21 @@ async fn compare(stack: &Stack, told: &Told, repeats: usize) {
     }
     let twice = counts.iter().find(|(_, count)| **count > 1);
     assert_eq!(twice, None, "it is there more than once");
-    assert_eq!(counts.len(), told.appends.len() + told.runs.len(), "every input and every append, and nothing else");
-    let inputs = said.iter().filter(|content| content.starts_with("ask "));
-    assert!(inputs.eq(told.runs.iter().map(|(_, input)| input)), "inputs are not in the order of their submits");
+    let inputs: Vec<&String> = said.iter().filter(|content| content.starts_with("ask ")).collect();
+    assert_eq!(counts.len(), told.appends.len() + inputs.len(), "every append, and nothing but inputs besides");
+    // A run that was cancelled before its claim has left nothing.
+    let claimed = told.runs.iter().filter(|(run, input)| !told.cancelled.contains(run) || inputs.contains(&input));
+    assert!(
+        claimed.map(|(_, input)| input).eq(inputs.iter().copied()),
+        "inputs are not those of the runs in their order"
+    );
     for (run, input) in &told.runs {
         // Attempts that were cut leave their partial text, under another finish.
         let whole = thread.iter().filter(|m| m["run_id"] == run.as_str() && m["finish"] == "stop");
         let answers: Vec<String> = whole.map(|message| text(message, "content").trim_end().to_owned()).collect();
-        assert_eq!(answers, [vec![input.as_str(); repeats].join(" ")], "run {run}: the answers to {input:?}");
+        let right = [vec![input.as_str(); repeats].join(" ")];
+        let is_left_out = answers.is_empty() && told.cancelled.contains(run);
+        assert!(is_left_out || answers == right, "run {run}: the answers to {input:?} are {answers:?}");
     }
 }
 

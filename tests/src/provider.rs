@@ -13,6 +13,8 @@ use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
+use crate::load::Told;
+
 /// What the provider has seen.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
@@ -90,6 +92,16 @@ impl CountingProvider {
         for (name, most) in &self.seen().most {
             let limit = if name.starts_with("session:") { 1 } else { limit };
             assert!(*most <= limit, "{name}: {most} calls at a time, and {limit} is the limit");
+        }
+    }
+
+    /// No call of a run has arrived after somebody was told that the run has ended.
+    pub fn nothing_ended_was_called(&self, told: &[Told]) {
+        let seen = self.seen();
+        let last: BTreeMap<&str, Instant> = seen.calls.iter().map(String::as_str).zip(seen.arrived_at).collect();
+        for (input, ended) in told.iter().flat_map(|client| &client.ended) {
+            let called = last.get(input.as_str());
+            assert!(called.is_none_or(|called| called <= ended), "{input:?} was called after its run had ended");
         }
     }
 

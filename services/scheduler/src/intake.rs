@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use laneway_bus::async_nats::jetstream::{self, AckKind};
-use laneway_bus::{Bus, CONTENT_TYPE, PullConsumer, Refusal, TRACEPARENT, ensure_intake_consumer, header};
+use laneway_bus::{Bus, CONTENT_TYPE, Gate, PullConsumer, Refusal, TRACEPARENT, ensure_intake_consumer, header};
 use laneway_contract::{ApiError, ErrorCode, Format, SubmitRun};
 use laneway_runtime::Shutdown;
 use tokio::time::sleep;
@@ -52,14 +52,15 @@ enum Verdict {
 pub(crate) struct Intake {
     bus: Bus,
     desk: Desk,
+    gate: Gate,
     close: Shutdown,
     memory: Memory,
 }
 
 impl Intake {
     /// Takes submits from the stream until `close` is requested.
-    pub(crate) fn new(bus: &Bus, desk: &Desk, close: &Shutdown) -> Self {
-        Self { bus: bus.clone(), desk: desk.clone(), close: close.clone(), memory: Memory::default() }
+    pub(crate) fn new(bus: &Bus, desk: &Desk, gate: Gate, close: &Shutdown) -> Self {
+        Self { bus: bus.clone(), desk: desk.clone(), gate, close: close.clone(), memory: Memory::default() }
     }
 
     /// Takes submits. Ends after the close, when what is under way is decided or has gone back to the server.

@@ -13,6 +13,13 @@ pub(crate) struct Lease {
     until: AtomicU64,
 }
 
+/// An epoch, and until when it was sure to last.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Term {
+    epoch: u64,
+    until: BootMillis,
+}
+
 impl Lease {
     /// Replies may leave until the lease ends.
     pub(crate) fn open(&self, epoch: u64, until: BootMillis) {
@@ -29,6 +36,19 @@ impl Lease {
     pub(crate) fn epoch(&self) -> Option<u64> {
         let until = BootMillis::from_millis(self.until.load(Ordering::Acquire));
         (boot_now() < until).then(|| self.epoch.load(Ordering::Acquire))
+    }
+
+    /// What this process may say as things stand.
+    pub(crate) fn term(&self) -> Term {
+        Term {
+            epoch: self.epoch.load(Ordering::Acquire),
+            until: BootMillis::from_millis(self.until.load(Ordering::Acquire)),
+        }
+    }
+
+    /// Whether what was said under this term may still leave: while it lasts, and as long as it is extended.
+    pub(crate) fn covers(&self, term: Term) -> bool {
+        boot_now() < term.until || self.epoch() == Some(term.epoch)
     }
 
     /// What a service asks when a reply leaves.

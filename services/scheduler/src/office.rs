@@ -62,14 +62,16 @@ async fn keep_open(
         // IMPORTANT: a request goes to each queue group, so with both open it would be taken twice.
         before.requested().await;
     }
-    let Some(service) = close.unless_requested(start(&context.bus, &context, epoch, gate)).await else { return };
+    let Some(service) = close.unless_requested(start(&context.bus, &context, epoch, gate.clone())).await else {
+        return;
+    };
     tracing::info!(epoch, "answers as the leader");
     let Context { bus, desk, instance, .. } = &context;
     // Who was not answered by the leader before asks again at once. Whoever does not hear it asks again after a while.
     if let Err(error) = bus.publish(&Subject::Leading, epoch.to_string().into()).await {
         tracing::debug!(%error, "the word that a leader answers was not sent");
     }
-    let intake = Intake::new(bus, desk, &close);
+    let intake = Intake::new(bus, desk, gate, &close);
     let serve = async {
         close.requested().await;
         let service = service.close().await;

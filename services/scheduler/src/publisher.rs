@@ -1,6 +1,8 @@
 //! Dispatches and cancel signals on their way into their streams. Hints: a lost dispatch returns to its queue, and a lost
-//! signal is told by the reply of the next renewal.
+//! signal is told by the reply of the next renewal. What a leader did not send while it led, it never sends: the next one
+//! sends its own, and a late signal would stand in the place of a newer one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -11,6 +13,8 @@ use laneway_contract::{ControlMessage, DISPATCH_CLAIM_MS, DispatchMessage, Forma
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
+
+use crate::lease::{Lease, Term};
 
 /// Messages that wait for their acknowledgement at a time.
 const IN_FLIGHT: usize = 256;
@@ -33,22 +37,23 @@ pub(crate) enum Outgoing {
 /// Publishes in the background. What is sent never waits.
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    outgoing: mpsc::UnboundedSender<Outgoing>,
+    outgoing: mpsc::UnboundedSender<(Outgoing, Term)>,
+    lease: Arc<Lease>,
     task: JoinHandle<()>,
 }
 
 impl Publisher {
     /// Starts the task.
-    pub(crate) fn start(bus: &Bus) -> Self {
+    pub(crate) fn start(bus: &Bus, lease: &Arc<Lease>) -> Self {
         let (outgoing, taken) = mpsc::unbounded_channel();
-        let task = laneway_runtime::spawn("publisher", publish(bus.clone(), taken));
-        Self { outgoing, task }
+        let task = laneway_runtime::spawn("publisher", publish(bus.clone(), lease.clone(), taken));
+        Self { outgoing, lease: lease.clone(), task }
     }
 
     /// Hands a message over. Unbounded: there are no more dispatches and signals than runs that hold a slot.
     pub(crate) fn send(&self, message: Outgoing) {
         // The task ends only after this handle.
-        drop(self.outgoing.send(message));
+        drop(self.outgoing.send((message, self.lease.term())));
     }
 
     /// Waits until everything is stored or void, at most as long as a message counts.
@@ -60,12 +65,12 @@ impl Publisher {
     }
 }
 
-async fn publish(bus: Bus, mut outgoing: mpsc::UnboundedReceiver<Outgoing>) {
+async fn publish(bus: Bus, lease: Arc<Lease>, mut outgoing: mpsc::UnboundedReceiver<(Outgoing, Term)>) {
     let mut under_way = FuturesUnordered::new();
     loop {
         tokio::select! {
             message = outgoing.recv(), if under_way.len() < IN_FLIGHT => match message {
-                Some(message) => under_way.push(store(&bus, message)),
+                Some((message, term)) => under_way.push(store(&bus, &lease, message, term)),
                 None => break,
             },
             Some(()) = under_way.next(), if !under_way.is_empty() => {}
@@ -74,9 +79,13 @@ async fn publish(bus: Bus, mut outgoing: mpsc::UnboundedReceiver<Outgoing>) {
     while under_way.next().await.is_some() {}
 }
 
-async fn store(bus: &Bus, message: Outgoing) {
+async fn store(bus: &Bus, lease: &Lease, message: Outgoing, term: Term) {
     let void = Instant::now() + VOID_AFTER;
     loop {
+        if !lease.covers(term) {
+            tracing::debug!("a dispatch or cancel signal is left to the next leader");
+            return;
+        }
         let Err(error) = try_store(bus, &message).await else { return };
         if Instant::now() + RETRY >= void {
             tracing::warn!(%error, "a dispatch or cancel signal was not stored in time");

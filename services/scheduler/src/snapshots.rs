@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::start::{self, Start};
-use crate::{SnapshotSchedule, fold};
+use crate::{SchedulerError, SnapshotSchedule, fold};
 
 /// Frames that are folded in one go.
 const FRAMES_AT_A_TIME: usize = 64;
@@ -23,6 +23,8 @@ const FRAMES_AT_A_TIME: usize = 64;
 const CHUNKS_AHEAD: usize = 4;
 /// How long to wait after one that failed.
 const RETRY: Duration = Duration::from_mins(1);
+/// The wait is doubled with each further failure, so often at most.
+const MAX_DOUBLINGS: u32 = 6;
 /// After the longest time one is only taken when at least this part of the bytes was written: an idle deployment takes none.
 const IDLE_PART: u64 = 64;
 
@@ -64,6 +66,8 @@ pub(crate) struct Taking {
     /// Snapshots in frames up to here were tried at the start, and could not be used.
     tried_up_to: u64,
     not_before: Option<Instant>,
+    /// In a row.
+    failures: u32,
     task: Option<(JoinHandle<Outcome>, Instant)>,
     /// Taken, and to be journaled.
     taken: Option<SnapshotTaken>,
@@ -80,6 +84,7 @@ impl Taking {
             is_behind: false,
             tried_up_to: 0,
             not_before: None,
+            failures: 0,
             task: None,
             taken: None,
             view: watch::Sender::default(),
@@ -118,7 +123,8 @@ impl Taking {
         let busy = self.task.is_some() || self.taken.is_some() || self.not_before.is_some_and(|at| now < at);
         if !busy && (self.is_behind || self.is_due(bytes, now)) {
             self.is_behind = false;
-            self.task = Some((laneway_runtime::spawn("snapshot", take(self.bus.clone(), number)), now));
+            let named = self.newest.as_ref().map_or(0, |newest| newest.sequence).max(self.tried_up_to);
+            self.task = Some((laneway_runtime::spawn("snapshot", take(self.bus.clone(), named, number)), now));
         }
     }
 
@@ -137,20 +143,33 @@ impl Taking {
     }
 
     /// One has ended: it is to be journaled, or tried again. `bytes` is how much was read or written of the journal so far.
-    pub(crate) fn took(&mut self, (outcome, took): (Outcome, Duration), bytes: u64) {
+    ///
+    /// An error ends the process: the fold is the one reader of all that this leader has written, and it has found that
+    /// the journal is damaged, or that the memory which decides is not what the journal says.
+    pub(crate) fn took(&mut self, (outcome, took): (Outcome, Duration), bytes: u64) -> Result<(), SchedulerError> {
         let now = Instant::now();
         self.from = (bytes, now);
         match outcome {
             Ok(taken) => {
                 self.taken = Some(taken);
+                self.failures = 0;
                 self.not_before = Some(now + self.schedule.rest_after(took));
             }
+            Err(NotTaken::Journal(fault)) if fault.is_damage() => return Err(SchedulerError::Journal(fault)),
+            Err(NotTaken::Diverged { number }) => return Err(SchedulerError::Diverged { number }),
             Err(error) => {
                 tracing::warn!(%error, "no snapshot was taken; it is tried again");
                 self.is_behind = true;
-                self.not_before = Some(now + RETRY.max(self.schedule.rest_after(took)));
+                self.not_before = Some(now + self.retry_after().max(self.schedule.rest_after(took)));
+                self.failures = self.failures.saturating_add(1);
             }
         }
+        Ok(())
+    }
+
+    /// One that does not fit takes from frames, each time, what is left of the disk.
+    fn retry_after(&self) -> Duration {
+        RETRY * 2_u32.pow(self.failures.min(MAX_DOUBLINGS))
     }
 
     /// The one that is to be journaled.
@@ -203,7 +222,7 @@ fn shown(taken: &SnapshotTaken, taken_at: Timestamp) -> SnapshotView {
 }
 
 async fn delete_before(bus: Bus, number: u64) {
-    match store_of(&bus).delete_before(number).await {
+    match store_of(&bus).delete(..number).await {
         Ok(0) => {}
         Ok(deleted) => tracing::info!(deleted, before = number, "older snapshots were deleted"),
         Err(error) => tracing::warn!(error, "older snapshots were not deleted; the next one sees to it"),
@@ -214,13 +233,38 @@ fn store_of(bus: &Bus) -> Snapshots {
     Snapshots::new(bus.client().clone(), bus.prefix())
 }
 
-/// A fold up to `number` at least: from the newest snapshot, written, read back, and dropped.
-async fn take(bus: Bus, number: u64) -> Outcome {
+/// A fold up to `number` at least: from the newest snapshot, written, read back, and dropped. Of the objects behind frame
+/// `named` the journal names none.
+async fn take(bus: Bus, named: u64, number: u64) -> Outcome {
     let began = Instant::now();
-    let Folded { state, journal_id, position } = fold_up_to(&bus, number).await?;
     let snapshots = store_of(&bus);
+    // Before the disk is asked for more: what is there of those that did not come to their end.
+    match snapshots.delete(named + 1..=number).await {
+        Ok(0) => {}
+        Ok(deleted) => tracing::info!(deleted, "snapshots that did not come to their end were deleted"),
+        Err(error) => tracing::warn!(error, "snapshots that did not come to their end were not looked for"),
+    }
+    let folded = fold_up_to(&bus, number).await?;
     let nonce = u32::from_le_bytes(laneway_runtime::random::bytes::<4>()?);
-    let object = SnapshotName { number: position.number, nonce };
+    let object = SnapshotName { number: folded.position.number, nonce };
+    let taken = store(&snapshots, object, folded).await;
+    match &taken {
+        Ok(SnapshotTaken { bytes, records, .. }) => {
+            let seconds = began.elapsed().as_secs_f64();
+            tracing::info!(snapshot = object.number, bytes, records, seconds, "a snapshot was taken");
+        }
+        Err(_) => {
+            if let Err(error) = snapshots.delete(object.number..=object.number).await {
+                tracing::warn!(error, "what is there of a snapshot was not deleted; the next one sees to it");
+            }
+        }
+    }
+    taken
+}
+
+/// Writes an object and reads it back.
+async fn store(snapshots: &Snapshots, object: SnapshotName, folded: Folded) -> Outcome {
+    let Folded { state, journal_id, position } = folded;
     let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
     // The state goes with it: two of them at a time are enough.
     let writing = tokio::task::spawn_blocking(move || {
@@ -238,8 +282,6 @@ async fn take(bus: Bus, number: u64) -> Outcome {
     let taken = SnapshotTaken { sequence: position.number, hash, object, bytes, chunks, records };
     // Its hash is compared. Whether it can be decoded is seen by the next one, which begins with it.
     drop(snapshots.read(&taken, |_| ()).await?);
-    let seconds = began.elapsed().as_secs_f64();
-    tracing::info!(snapshot = position.number, bytes, records, seconds, "a snapshot was taken");
     Ok(taken)
 }
 

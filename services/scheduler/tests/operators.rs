@@ -163,28 +163,10 @@ async fn session(world: &World, budget_tokens: Option<u64>) -> SessionId {
     let cancel = CancelRuns::of_run(made.run_id, actor(), String::new());
     world.ask::<_, CancelReply>(Endpoint::RunsCancel, &cancel).await.unwrap();
     let fields = SessionFields {
-        parent_session_id: None,
-        spawn_depth: 0,
-        mode: Mode::SessionPersistent,
-        model_id: made.fields.model_id,
-        backend: Backend::Local,
-        parameter_class: ParameterClass::Unknown,
         role: "r".to_owned(),
-        instructions: None,
         wp_id: Some("wp".to_owned()),
-        mt_id: None,
-        work_profile_id: None,
-        target_entity_ids: None,
-        execution_mode: ExecutionMode::SingleModelMultiRole,
-        memory_policy: MemoryPolicy::SessionScoped,
         budget_tokens,
-        budget_usd: None,
-        context_window_max: None,
-        consent_receipt_id: None,
-        projection_plan_id: None,
-        capability_grants: Vec::new(),
-        capability_token_ids: None,
-        labels: BTreeMap::new(),
+        ..SessionFields::of_model(made.fields.model_id)
     };
     let (session_id, messages, artifacts) = (SessionId::generate(), Vec::new(), Vec::new());
     let (fingerprint, said) = (Fingerprint(7), Vec::new());

@@ -179,6 +179,27 @@ async fn the_newest_two_are_kept() {
 }
 
 #[tokio::test]
+async fn one_that_did_not_come_to_its_end_is_deleted_before_the_next_is_written() {
+    let mut deployment = Deployment::start().await;
+    let scheduler = deployment.scheduler("one").await;
+    let newest = deployment.until_snapshots(1).await.journal_seq;
+    let left = SnapshotName { number: newest + 1, nonce: 1 };
+    deployment.change(left).await;
+    let next = within(async {
+        loop {
+            deployment.submit_one().await;
+            let objects = deployment.objects().await;
+            if let Some((next, _)) = objects.iter().find(|(name, _)| name.number > left.number) {
+                return (*next, objects.contains(&(left, 0)));
+            }
+        }
+    });
+    let (next, is_left) = next.await;
+    assert!(!is_left, "{next} is written beside {left}, which nothing names");
+    scheduler.stop().await;
+}
+
+#[tokio::test]
 async fn one_that_cannot_be_used_is_left_for_the_one_before_and_then_for_the_first_frame() {
     let mut deployment = Deployment::start().await;
     let scheduler = deployment.scheduler("one").await;

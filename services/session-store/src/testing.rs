@@ -1,15 +1,13 @@
 //! A journal and a view of it for tests, without a server.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use laneway_contract::{
-    Artifact, ArtifactId, Backend, Catalog, Event, EvictedBudget, EvictedSession, ExecutionMode, Fingerprint,
-    GenerationSettings, HashKey, JobKind, JobState, Lane, MemoryPolicy, MessageId, MessageRecord, MessageRole,
-    MicroUsd, Mode, ModelId, OnBusy, ParameterClass, RetryBackoff, RunFields, RunId, RunRecord, RunStatus,
-    SessionCreation, SessionFields, SessionId, SessionState, SessionStatus, Source, Timestamp, Token, Usage,
-    WaitReason,
+    Artifact, ArtifactId, Backend, Catalog, Event, EvictedBudget, EvictedSession, Fingerprint, GenerationSettings,
+    HashKey, JobKind, JobState, Lane, MessageId, MessageRecord, MessageRole, MicroUsd, ModelId, OnBusy, RetryBackoff,
+    RunFields, RunId, RunRecord, RunStatus, SessionCreation, SessionFields, SessionId, SessionState, SessionStatus,
+    Source, Timestamp, Token, Usage, WaitReason,
 };
 use laneway_journal::{Body, Committed, Frame, FrameHash, Position, Turn};
 use tempfile::TempDir;
@@ -152,34 +150,7 @@ pub(crate) fn stored(content: &str) -> Event {
 }
 
 pub(crate) fn session(n: u128, created: i64) -> SessionCreation {
-    SessionCreation {
-        session_id: session_id(n),
-        fields: SessionFields {
-            parent_session_id: None,
-            spawn_depth: 0,
-            mode: Mode::SessionPersistent,
-            model_id: model(),
-            backend: Backend::Local,
-            parameter_class: ParameterClass::Unknown,
-            role: "orchestrator".to_owned(),
-            instructions: None,
-            wp_id: None,
-            mt_id: None,
-            work_profile_id: None,
-            target_entity_ids: None,
-            execution_mode: ExecutionMode::SingleModelMultiRole,
-            memory_policy: MemoryPolicy::SessionScoped,
-            budget_tokens: None,
-            budget_usd: None,
-            context_window_max: None,
-            consent_receipt_id: None,
-            projection_plan_id: None,
-            capability_grants: Vec::new(),
-            capability_token_ids: None,
-            labels: BTreeMap::new(),
-        },
-        created_at: at(created),
-    }
+    SessionCreation { session_id: session_id(n), fields: SessionFields::of_model(model()), created_at: at(created) }
 }
 
 pub(crate) fn created(session: SessionCreation) -> Event {

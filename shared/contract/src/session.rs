@@ -76,6 +76,37 @@ pub struct SessionFields {
     pub labels: BTreeMap<String, String>,
 }
 
+impl SessionFields {
+    /// A session that lives on with this model, and nothing else that a creator may say.
+    #[must_use]
+    pub fn of_model(model_id: ModelId) -> Self {
+        Self {
+            parent_session_id: None,
+            spawn_depth: 0,
+            mode: Mode::SessionPersistent,
+            model_id,
+            backend: Backend::Local,
+            parameter_class: ParameterClass::Unknown,
+            role: "orchestrator".to_owned(),
+            instructions: None,
+            wp_id: None,
+            mt_id: None,
+            work_profile_id: None,
+            target_entity_ids: None,
+            execution_mode: ExecutionMode::SingleModelMultiRole,
+            memory_policy: MemoryPolicy::SessionScoped,
+            budget_tokens: None,
+            budget_usd: None,
+            context_window_max: None,
+            consent_receipt_id: None,
+            projection_plan_id: None,
+            capability_grants: Vec::new(),
+            capability_token_ids: None,
+            labels: BTreeMap::new(),
+        }
+    }
+}
+
 /// A session as it was made. Stored once, in the event that creates it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SessionCreation {

@@ -173,30 +173,7 @@ impl Bench {
         let session_id = SessionId::from_uuid(self.uuid());
         let n = n as u128;
         let model_id = ModelId::parse(&format!("p{}/m{}", n % PROVIDERS, n / PROVIDERS % MODELS)).unwrap();
-        let fields = SessionFields {
-            parent_session_id: None,
-            spawn_depth: 0,
-            mode: Mode::SessionPersistent,
-            model_id,
-            backend: Backend::Local,
-            parameter_class: ParameterClass::Unknown,
-            role: "orchestrator".to_owned(),
-            instructions: None,
-            wp_id: None,
-            mt_id: None,
-            work_profile_id: None,
-            target_entity_ids: None,
-            execution_mode: ExecutionMode::SingleModelMultiRole,
-            memory_policy: MemoryPolicy::SessionScoped,
-            budget_tokens: None,
-            budget_usd: None,
-            context_window_max: None,
-            consent_receipt_id: None,
-            projection_plan_id: None,
-            capability_grants: Vec::new(),
-            capability_token_ids: None,
-            labels: BTreeMap::new(),
-        };
+        let fields = SessionFields::of_model(model_id);
         let session = NewSession { session_id, fields, messages: Vec::new() };
         self.run(&Command::Create(Box::new(Create { session, artifacts: Vec::new(), fingerprint: Fingerprint(1) })));
         self.sessions.push(session_id);
@@ -206,33 +183,8 @@ impl Bench {
         // A walk that meets every session and is not the order in which they were made.
         let session = self.sessions[n.wrapping_mul(7_919) % self.sessions.len()];
         let submit = Submit {
-            run_id: RunId::from_uuid(self.uuid()),
-            session_id: Some(session),
-            new_session: None,
-            input: Vec::new(),
-            artifacts: Vec::new(),
-            fingerprint: Fingerprint(2),
-            model_id: None,
-            backend: None,
             lane: Lane::ALL[n % 4],
-            priority: 50,
-            concurrency_group: None,
-            fairness_key: None,
-            on_busy: OnBusy::Enqueue,
-            max_retries: 3,
-            retry_backoff: RetryBackoff::Exponential,
-            timeout_ms: 120_000,
-            cancellation_token: None,
-            not_before: None,
-            deadline: None,
-            queue_timeout_ms: None,
-            max_tokens_budget: None,
-            estimated_cost_usd: None,
-            estimated_tokens: None,
-            generation: GenerationSettings::default(),
-            traceparent: None,
-            estimate: Estimate::default(),
-            retry_of: None,
+            ..Submit::of(RunId::from_uuid(self.uuid()), Some(session), Fingerprint(2))
         };
         self.run(&Command::Submit(Box::new(submit)));
     }

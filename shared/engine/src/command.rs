@@ -195,6 +195,42 @@ pub struct Submit {
     pub retry_of: Option<RunId>,
 }
 
+impl Submit {
+    /// A run that brings nothing, with the defaults of the specification.
+    #[must_use]
+    pub fn of(run_id: RunId, session_id: Option<SessionId>, fingerprint: Fingerprint) -> Self {
+        Self {
+            run_id,
+            session_id,
+            new_session: None,
+            input: Vec::new(),
+            artifacts: Vec::new(),
+            fingerprint,
+            model_id: None,
+            backend: None,
+            lane: Lane::Primary,
+            priority: 50,
+            concurrency_group: None,
+            fairness_key: None,
+            on_busy: OnBusy::Enqueue,
+            max_retries: 3,
+            retry_backoff: RetryBackoff::Exponential,
+            timeout_ms: 120_000,
+            cancellation_token: None,
+            not_before: None,
+            deadline: None,
+            queue_timeout_ms: None,
+            max_tokens_budget: None,
+            estimated_cost_usd: None,
+            estimated_tokens: None,
+            generation: GenerationSettings::default(),
+            traceparent: None,
+            estimate: Estimate::default(),
+            retry_of: None,
+        }
+    }
+}
+
 /// See [`Command::Cancel`].
 #[derive(Clone, Debug)]
 pub struct Cancel {

@@ -1,7 +1,8 @@
 //! The fence: one frame on its way into the stream. The same bytes are published again and again, with the same expected
 //! last sequence, until the server's answers show whether they or another's stand under their number.
 //!
-//! A read alone never decides that a frame is *not* in the journal, since JetStream reads may be stale.
+//! A read alone never decides that a frame is *not* in the journal, since JetStream reads may be stale. Nor does one refusal
+//! decide anything, since a server that lost its cluster still refuses (ADR 16).
 
 use bytes::Bytes;
 
@@ -76,6 +77,8 @@ pub(crate) struct Flight {
     hash: FrameHash,
     bytes: Bytes,
     first_sent: Option<BootMillis>,
+    /// Refusals in a row by a server that has not even the frames before.
+    behind: u32,
     stage: Stage,
 }
 
@@ -90,7 +93,7 @@ enum Stage {
 impl Flight {
     pub(crate) fn new(number: u64, bytes: Bytes) -> Self {
         let stage = Stage::Publish { not_before: BootMillis::default() };
-        Self { number, hash: FrameHash::of(&bytes), bytes, first_sent: None, stage }
+        Self { number, hash: FrameHash::of(&bytes), bytes, first_sent: None, behind: 0, stage }
     }
 
     pub(crate) fn number(&self) -> u64 {
@@ -141,12 +144,22 @@ impl Flight {
         match *outcome {
             PublishOutcome::Acked { seq } if seq == self.number => return Verdict::Committed,
             PublishOutcome::Acked { seq } => return Verdict::Lost(missing(seq.min(self.number), self.number)),
-            PublishOutcome::WrongLast { last } if last < expected => return Verdict::Lost(missing(last + 1, expected)),
+            PublishOutcome::WrongLast { last } if last < expected => {
+                self.behind += 1;
+                if self.behind >= LOST_AFTER_ANSWERS {
+                    return Verdict::Lost(missing(last + 1, expected));
+                }
+                self.stage = Stage::Publish { not_before: now.boot.plus(LOOK_AGAIN_MS) };
+                return Verdict::Open;
+            }
             PublishOutcome::WrongLast { last } if last > expected => self.stage = Stage::Read { not_before: now.boot },
             // The expected sequence refused: a server between two states. Ask it again.
             PublishOutcome::WrongLast { .. } | PublishOutcome::Failed => {
                 self.stage = Stage::Publish { not_before: now.boot.plus(RETRY_MS) };
             }
+        }
+        if !matches!(outcome, PublishOutcome::Failed) {
+            self.behind = 0;
         }
         Verdict::Open
     }
@@ -159,7 +172,13 @@ impl Flight {
             ReadOutcome::Found(bytes) if FrameHash::of(&bytes) == self.hash => Verdict::Committed,
             ReadOutcome::Found(bytes) => Verdict::Refused(bytes),
             ReadOutcome::Missing { last } if last > self.number => Verdict::Lost(lost(self.number, Loss::Missing)),
-            ReadOutcome::Missing { .. } | ReadOutcome::Failed => {
+            // A server that leads others refuses for the sake of a message that it has only proposed to them, and that
+            // goes with it when it dies. Then nothing ever stands under this number unless it is published again.
+            ReadOutcome::Missing { .. } => {
+                self.stage = Stage::Publish { not_before: now.boot.plus(RETRY_MS) };
+                Verdict::Open
+            }
+            ReadOutcome::Failed => {
                 self.stage = Stage::Read { not_before: now.boot.plus(RETRY_MS) };
                 Verdict::Open
             }

@@ -4,6 +4,7 @@
 //! the stream besides is nobody's: a leftover of a writer that did not come to its end.
 
 use std::collections::BTreeSet;
+use std::ops::RangeBounds;
 use std::time::Duration;
 
 use async_nats::Client;
@@ -197,16 +198,17 @@ impl Snapshots {
         }
     }
 
-    /// Deletes every object of frames before `number`, whoever wrote it: none of them is named any more, and one that is
-    /// being written has a higher number. How many there were.
-    pub async fn delete_before(&self, number: u64) -> Result<usize, String> {
+    /// Deletes every object folded up to one of these frames, whoever wrote it: of frames between which the journal names
+    /// none, or none any more. One that another leader is writing has a higher number than any frame before its own. How
+    /// many there were.
+    pub async fn delete(&self, frames: impl RangeBounds<u64>) -> Result<usize, String> {
         let stream = self.server_stream().await?;
-        let objects = self.objects(&stream).await?;
-        let old: Vec<&SnapshotName> = objects.iter().take_while(|object| object.number < number).collect();
-        for object in &old {
-            stream.purge().filter(self.prefix.snapshot(**object)).await.map_err(|error| error.to_string())?;
+        let mut objects = self.objects(&stream).await?;
+        objects.retain(|object| frames.contains(&object.number));
+        for object in &objects {
+            stream.purge().filter(self.prefix.snapshot(*object)).await.map_err(|error| error.to_string())?;
         }
-        Ok(old.len())
+        Ok(objects.len())
     }
 
     /// The highest frame that an object is folded up to, journaled or not: the journal has had it. 0 without any.

@@ -69,7 +69,9 @@ async fn nothing_acknowledged_is_lost_when_any_process_is_killed_at_any_moment()
     stack.grows(20).await;
     let told = load.finish(&mut stack).await;
     assert!(told.iter().all(|client| !client.runs.is_empty()), "a client did nothing");
+    assert!(told.iter().any(|client| !client.cancelled.is_empty()), "no client has cancelled");
     provider.limits_held(LIMIT);
+    provider.nothing_ended_was_called(&told);
 }
 
 /// Kills at once whatever the blow is meant for.

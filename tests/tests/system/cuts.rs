@@ -70,6 +70,7 @@ async fn nothing_acknowledged_is_lost_when_cables_fail() {
         stack.grows(20).await;
         stack.all_run();
     }
-    load.finish(&mut stack).await;
+    let told = load.finish(&mut stack).await;
     provider.limits_held(LIMIT);
+    provider.nothing_ended_was_called(&told);
 }

@@ -112,7 +112,7 @@ async fn damage_stops_each_service_at_its_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_stops_each_service_while_it_runs() {
     for damage in Damage::ALL {
-        // Frames that all have had are read by nobody that goes on.
+        // Frames that all have had are read again for a snapshot alone.
         if damage == Damage::Changed {
             continue;
         }
@@ -127,6 +127,22 @@ async fn damage_stops_each_service_while_it_runs() {
             assert_stops(&mut stack, name, damage, "of the journal").await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_stops_when_the_fold_for_its_snapshot_meets_damage() {
+    let mut stack = Stack::start("[scheduler]\nsnapshot_every_bytes = 65536\n").await;
+    let session = with_a_thread(&stack).await;
+    Damage::Changed.befall(&stack.bus).await;
+    let leader = stack.leader().await;
+    let filler = "x".repeat(1_024);
+    for n in 0..200 {
+        append(&stack, &session, &format!("{n} {filler}")).await;
+        if stack.ended().contains(&leader) {
+            break;
+        }
+    }
+    assert_stops(&mut stack, &leader, Damage::Changed, "frames 4 to 5 of the journal do not fit together").await;
 }
 
 /// A verb about the journal: its exit code, and what it says as JSON.

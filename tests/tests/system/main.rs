@@ -15,6 +15,7 @@ mod architecture;
 mod bad_input;
 mod cancel;
 mod cli;
+mod cluster;
 mod compose;
 mod conversation;
 mod crashes;

@@ -1,13 +1,13 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use laneway_contract::{
     Artifact, ArtifactId, Backend, BudgetOwner, BudgetType, CancelReceipt, CoolDown, Decision, ErrorClass, Estimate,
-    EvictedBudget, EvictedSession, ExecutionMode, Fingerprint, Finish, FlightEvent, GenerationSettings, HashKey,
-    JobKind, Lane, LimitChange, LimitName, Limits, MemoryPolicy, MessageId, MessageRole, Mode, ModelId, OnBusy,
-    ParameterClass, RateCause, Reservation, RetryBackoff, RunError, RunFields, RunStatus, Scope, SessionFields,
-    SnapshotHash, SnapshotName, SnapshotTaken, Source, StopCause, Token, Usage, WaitReason,
+    EvictedBudget, EvictedSession, Fingerprint, Finish, FlightEvent, GenerationSettings, HashKey, JobKind, Lane,
+    LimitChange, LimitName, Limits, MessageId, MessageRole, ModelId, OnBusy, RateCause, Reservation, RetryBackoff,
+    RunError, RunFields, RunStatus, Scope, SessionFields, SnapshotHash, SnapshotName, SnapshotTaken, Source, StopCause,
+    Token, Usage, WaitReason,
 };
 use laneway_journal::Turn;
 use serde_json::{Value, json};
@@ -42,28 +42,10 @@ fn at() -> Timestamp {
 
 fn session_created() -> Event {
     let fields = SessionFields {
-        parent_session_id: None,
-        spawn_depth: 0,
-        mode: Mode::SessionPersistent,
-        model_id: model(),
         backend: Backend::Cloud,
-        parameter_class: ParameterClass::Unknown,
         role: "coder".to_owned(),
-        instructions: None,
         wp_id: Some("wp-1".to_owned()),
-        mt_id: None,
-        work_profile_id: None,
-        target_entity_ids: None,
-        execution_mode: ExecutionMode::SingleModelMultiRole,
-        memory_policy: MemoryPolicy::SessionScoped,
-        budget_tokens: None,
-        budget_usd: None,
-        context_window_max: None,
-        consent_receipt_id: None,
-        projection_plan_id: None,
-        capability_grants: Vec::new(),
-        capability_token_ids: None,
-        labels: BTreeMap::new(),
+        ..SessionFields::of_model(model())
     };
     let session = SessionCreation { session_id: session_id(), fields, created_at: at() };
     Event::SessionCreated { session: Box::new(session), fingerprint: Fingerprint(1) }

@@ -70,6 +70,9 @@ impl Intake {
         if let Some(artifact) = artifact {
             letter.journal_seq = Some(self.put(message.stream_seq, artifact).await?);
         }
+        if (self.gate)().is_none() {
+            return Err("the leadership ended".to_owned());
+        }
         send(&self.bus, &message, &letter).await?;
         tracing::info!(stream_seq = letter.stream_seq, code = %error.code, "a submit of the intake was refused");
         Ok(letter.run_id)

@@ -53,7 +53,8 @@ pub(crate) async fn run(bus: Bus, config: SchedulerConfig, shutdown: Shutdown) -
     let (journal, announcements) = prepared?;
     let SchedulerConfig { instance, limits, catalog, memory, snapshots, formats } = config;
     let settings = Settings { limits, memory, new_hash_key: new_hash_key()?, digest_every_frames: DIGEST_EVERY_FRAMES };
-    let publisher = Publisher::start(&bus);
+    let lease = Arc::default();
+    let publisher = Publisher::start(&bus, &lease);
     let mut connections = bus.connections();
     connections.mark_unchanged();
     let mut leader = Leader {
@@ -68,7 +69,7 @@ pub(crate) async fn run(bus: Bus, config: SchedulerConfig, shutdown: Shutdown) -
         core: Core::new(journal, settings),
         announcements,
         publisher,
-        lease: Arc::default(),
+        lease,
         reception: None,
         ending: Ending::No,
         said_ready: false,
@@ -169,10 +170,11 @@ impl Leader {
     async fn run(&mut self, shutdown: &Shutdown) -> Result<(), SchedulerError> {
         loop {
             self.begin_reading(shutdown).await?;
+            // IMPORTANT: before anything is sent, which is said under the lease.
+            self.look_at_lease();
             if self.core.journal.may_answer() {
                 self.act()?;
             }
-            self.look_at_lease();
             match self.wake(shutdown).await {
                 Wake::Journal(progress) => {
                     if self.progressed(*progress)? {
@@ -182,7 +184,7 @@ impl Leader {
                 Wake::Orders(orders) => self.core.take(orders),
                 Wake::Heard(Some(message)) => self.heard(&message),
                 Wake::Heard(None) => return Err(BusError::Closed.into()),
-                Wake::Snapshot(ended) => self.snapshots.took(ended, self.core.journal.read_bytes()),
+                Wake::Snapshot(ended) => self.snapshots.took(ended, self.core.journal.read_bytes())?,
                 Wake::ReadByAll(format) => self.core.journal.raise_format(format),
                 Wake::Reconnected => self.core.reconnected(|message| self.publisher.send(message)),
                 Wake::Time => {}

@@ -1,7 +1,5 @@
 //! A small world around the engine: virtual time, workers that always announce themselves, and a journal kept by hand.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use laneway_contract::*;
 use uuid::Uuid;
@@ -43,30 +41,7 @@ pub(super) fn artifact(text: &str) -> Artifact {
 }
 
 pub(super) fn fields(mode: Mode, model_id: &str) -> SessionFields {
-    SessionFields {
-        parent_session_id: None,
-        spawn_depth: 0,
-        mode,
-        model_id: model(model_id),
-        backend: Backend::Local,
-        parameter_class: ParameterClass::Unknown,
-        role: "orchestrator".to_owned(),
-        instructions: None,
-        wp_id: None,
-        mt_id: None,
-        work_profile_id: None,
-        target_entity_ids: None,
-        execution_mode: ExecutionMode::SingleModelMultiRole,
-        memory_policy: MemoryPolicy::SessionScoped,
-        budget_tokens: None,
-        budget_usd: None,
-        context_window_max: None,
-        consent_receipt_id: None,
-        projection_plan_id: None,
-        capability_grants: Vec::new(),
-        capability_token_ids: None,
-        labels: BTreeMap::new(),
-    }
+    SessionFields { mode, ..SessionFields::of_model(model(model_id)) }
 }
 
 impl World {
@@ -208,33 +183,11 @@ impl World {
         });
         let run_id = RunId::from_uuid(self.uuid());
         Submit {
-            run_id,
-            session_id: session,
             new_session,
             input: vec![self.draft(MessageRole::User, "question")],
             artifacts: vec![artifact("question")],
-            fingerprint: Fingerprint(2),
-            model_id: None,
-            backend: None,
-            lane: Lane::Primary,
-            priority: 50,
-            concurrency_group: None,
-            fairness_key: None,
-            on_busy: OnBusy::Enqueue,
-            max_retries: 3,
-            retry_backoff: RetryBackoff::Exponential,
-            timeout_ms: 120_000,
-            cancellation_token: None,
-            not_before: None,
-            deadline: None,
-            queue_timeout_ms: None,
-            max_tokens_budget: None,
-            estimated_cost_usd: None,
-            estimated_tokens: None,
-            generation: GenerationSettings::default(),
-            traceparent: None,
             estimate: Estimate { output_tokens: 100, ..Estimate::default() },
-            retry_of: None,
+            ..Submit::of(run_id, session, Fingerprint(2))
         }
     }
 

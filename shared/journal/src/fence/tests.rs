@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use laneway_contract::Timestamp;
 
-use super::{Flight, PublishOutcome, ReadOutcome, Step, Verdict};
+use super::{Flight, LOST_AFTER_ANSWERS, PublishOutcome, ReadOutcome, Step, Verdict};
 use crate::chain::{Fault, Loss};
 use crate::clock::{BootMillis, Now};
 
@@ -40,8 +40,9 @@ fn answers_to_a_publish() {
         (PublishOutcome::Acked { seq: 8 }, Verdict::Committed),
         (PublishOutcome::Acked { seq: 9 }, missing(8, 8)),
         (PublishOutcome::Acked { seq: 5 }, missing(5, 8)),
-        (PublishOutcome::WrongLast { last: 6 }, missing(7, 7)),
-        (PublishOutcome::WrongLast { last: 0 }, missing(1, 7)),
+        // A server that lost its cluster answers from the past.
+        (PublishOutcome::WrongLast { last: 6 }, Verdict::Open),
+        (PublishOutcome::WrongLast { last: 0 }, Verdict::Open),
         (PublishOutcome::WrongLast { last: 7 }, Verdict::Open),
         (PublishOutcome::WrongLast { last: 8 }, Verdict::Open),
         (PublishOutcome::Failed, Verdict::Open),
@@ -49,6 +50,29 @@ fn answers_to_a_publish() {
     for (outcome, verdict) in cases {
         assert_eq!(sent().published(&outcome, at(200)), verdict, "{outcome:?}");
     }
+}
+
+#[test]
+fn frames_are_lost_when_every_answer_says_so_for_longer_than_a_server_is_deceived() {
+    let behind = PublishOutcome::WrongLast { last: 4 };
+    let refuse = |flight: &mut Flight, times: u32| {
+        for time in 0..times {
+            assert_eq!(flight.published(&behind, at(1_000)), Verdict::Open, "refusal {time}");
+            assert!(flight.poll(at(1_000)).is_none(), "waits before it asks again");
+            assert!(matches!(flight.poll(at(2_000)), Some(Step::Publish { expected_last: 7, .. })));
+        }
+    };
+    let mut flight = sent();
+    refuse(&mut flight, LOST_AFTER_ANSWERS - 1);
+    // No answer says nothing; another answer says that it was not so.
+    assert_eq!(flight.published(&PublishOutcome::Failed, at(1_000)), Verdict::Open);
+    assert!(flight.poll(at(2_000)).is_some());
+    assert_eq!(flight.published(&behind, at(3_000)), missing(5, 7));
+    let mut flight = sent();
+    refuse(&mut flight, LOST_AFTER_ANSWERS - 1);
+    assert_eq!(flight.published(&PublishOutcome::WrongLast { last: 7 }, at(1_000)), Verdict::Open);
+    assert!(flight.poll(at(2_000)).is_some());
+    refuse(&mut flight, LOST_AFTER_ANSWERS - 1);
 }
 
 #[test]
@@ -83,7 +107,7 @@ fn the_same_bytes_are_published_until_answered_and_the_lease_counts_from_the_fir
 }
 
 #[test]
-fn a_refusal_is_read_and_not_published_again() {
+fn a_refusal_is_read_until_there_is_an_answer() {
     let mut flight = reading();
     assert_eq!(flight.read(ReadOutcome::Failed, at(300)), Verdict::Open);
     assert!(matches!(flight.poll(at(400)), Some(Step::Read { number: NUMBER })));
@@ -92,4 +116,13 @@ fn a_refusal_is_read_and_not_published_again() {
         Verdict::Open,
         "an answer to an older send"
     );
+}
+
+#[test]
+fn what_was_refused_for_a_message_that_never_came_is_published_again() {
+    let mut flight = reading();
+    assert_eq!(flight.read(ReadOutcome::Missing { last: 7 }, at(300)), Verdict::Open);
+    assert!(matches!(flight.poll(at(400)), Some(Step::Publish { expected_last: 7, .. })));
+    assert_eq!(flight.published(&PublishOutcome::Acked { seq: 8 }, at(500)), Verdict::Committed);
+    assert_eq!(flight.first_sent(), at(100).boot, "any of the sends may be the one stored");
 }

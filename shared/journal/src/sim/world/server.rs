@@ -9,8 +9,9 @@ impl World<'_> {
         let outcome = if self.now < self.down_until {
             PublishOutcome::Failed
         } else if self.troubled(5) && expected_last == self.stream.last() {
-            // A server between two states, that does not take what it should.
-            PublishOutcome::WrongLast { last: expected_last }
+            // A server between two states, that does not take what it should; one that has proposed a message to others,
+            // refuses the same one for it, and is gone before they have it; or one that has lost them.
+            PublishOutcome::WrongLast { last: (expected_last + self.rng.range(0, 3)).saturating_sub(1) }
         } else {
             let before = self.stream.last();
             let outcome = self.stream.publish(expected_last, bytes);
