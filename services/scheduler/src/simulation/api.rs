@@ -22,6 +22,7 @@ pub(super) enum Request {
     Change(ChangeSession, Change),
     Decide(DecideRun),
     Limits(ChangeLimits),
+    Budget(SetBudget),
     Claim(ClaimAttempt),
     Renew(RenewAttempt),
     Report(ReportAttempt),
@@ -37,6 +38,7 @@ pub(super) enum Reply {
     Changed(Box<SessionReply>),
     Decided(u64),
     Limited(u64),
+    Budgeted(u64),
     Claimed(Box<ClaimReply>),
     Renewed(RenewReply),
     Reported(ReportReply),
@@ -66,6 +68,10 @@ pub(super) fn handle(desk: Desk, request: Request) -> Handler {
             Request::Limits(request) => {
                 let command = Command::SetLimits(Box::new(edge::change_limits(request)?));
                 Reply::Limited(desk.decide(command, |_| Ok(())).await?.journal_seq)
+            }
+            Request::Budget(request) => {
+                let command = Command::SetBudget(edge::set_budget(request)?);
+                Reply::Budgeted(desk.decide(command, |_| Ok(())).await?.journal_seq)
             }
             Request::Claim(request) => Reply::Claimed(Box::new(attempts::claim(desk, request).await?)),
             Request::Renew(request) => Reply::Renewed(attempts::renew(desk, request).await?),

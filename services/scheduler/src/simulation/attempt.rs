@@ -154,12 +154,16 @@ pub(super) fn said(message_id: MessageId, role: MessageRole, finish: Option<Fini
     ProducedMessage { message_id, role, content: "text".to_owned(), token_count: Some(2), tool_call_id, finish }
 }
 
-pub(super) fn outcome(result: AttemptResult) -> Outcome {
-    let usage = Usage { input_tokens: 3, output_tokens: 4, cached_tokens: 0, reasoning_tokens: 0 };
+/// What an attempt comes to. Usage differs from every estimate, at times by a lot.
+pub(super) fn outcome(result: AttemptResult, rng: &mut Rng, calm: bool) -> Outcome {
+    let more = if !calm && rng.per_mille(150) { 3_000 } else { 10 };
+    let input_tokens = rng.range(0, more);
+    let usage = Usage { input_tokens, output_tokens: 4, cached_tokens: 0, reasoning_tokens: 0 };
+    let cost_usd = rng.per_mille(500).then(|| MicroUsd(input_tokens));
     Outcome {
         result,
         usage,
-        cost_usd: None,
+        cost_usd,
         first_token_after_ms: Some(1),
         told_after_ms: None,
         closed_after_ms: None,

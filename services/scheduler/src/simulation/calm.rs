@@ -1,12 +1,12 @@
 //! The calm: nothing goes wrong any more, so everything has to come to its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use laneway_contract::*;
 
 use super::api::Request;
 use super::facts::{Place, RunFact};
-use super::ops::{changed, decided};
+use super::ops::{budgeted, changed, decided};
 use super::process::{Life, Process};
 use super::seen::Seen;
 use super::world::{Actor, What, World};
@@ -38,8 +38,20 @@ impl World {
                 let decision = [Decision::Retry, Decision::Fail, Decision::Cancel][self.rng.range(0, 3) as usize];
                 self.client_wants(decided(run, decision));
             }
+            self.raise_budgets();
         }
         self.look_at_slots();
+    }
+
+    /// What has no room in its budget waits until somebody raises that, or takes it away.
+    fn raise_budgets(&mut self) {
+        let waiting = self.facts.runs.iter().filter(|(_, run)| run.place == Place::Waiting);
+        let held: BTreeSet<BudgetOwner> = waiting.filter_map(|(id, _)| self.facts.ledger.unaffordable(*id)).collect();
+        for owner in held {
+            self.seen.raised += 1;
+            let tokens = self.rng.per_mille(300).then(|| self.rng.range(10_000, 100_000));
+            self.client_wants(budgeted(owner, tokens, None));
+        }
     }
 
     /// SCHED-8: what could start has started, a moment later at the latest, once somebody leads and may act.
@@ -54,7 +66,11 @@ impl World {
         let before = std::mem::take(&mut self.idle);
         for run in startable {
             let looks = before.get(&run).copied().unwrap_or(0) + 1;
-            assert!(looks <= IDLE_LOOKS, "SCHED-8: {run} could start and does not: {}", self.as_the_leader_sees(run));
+            assert!(
+                looks <= IDLE_LOOKS,
+                "SCHED-8: {run} could start or say for what it waits, and does not: {}",
+                self.as_the_leader_sees(run)
+            );
             self.idle.insert(run, looks);
         }
     }
@@ -73,15 +89,28 @@ impl World {
             by_session.entry(run.session).or_default().push((*id, run));
         }
         let wall = laneway_journal::testing::EPOCH_MS + self.now as i64;
+        let (dry, facts) = (self.dry_providers(), &self.facts);
         by_session.retain(|session, runs| {
-            let session = &self.facts.sessions[session];
-            let waits = |run: &RunFact| {
+            let session = &facts.sessions[session];
+            let waits = |id: RunId, run: &RunFact| {
                 let come = run.fields.not_before.is_none_or(|at| at.millis() + BEHIND_MS < wall);
-                run.place == Place::Waiting && come && self.has_room(run)
+                let affords = facts.ledger.unaffordable(id).is_none() && !dry.contains(run.fields.model_id.provider());
+                run.place == Place::Waiting && come && affords && self.has_room(run)
             };
-            !session.paused && !session.closed && runs.iter().all(|(_, run)| waits(run))
+            !session.paused && !session.closed && runs.iter().all(|(id, run)| waits(*id, run))
         });
         by_session.into_values().filter_map(|runs| runs.first().map(|(id, _)| *id)).collect()
+    }
+
+    /// Providers that a run waits for whose bucket lacks what it needs, and of which a run has said so (SCHED-3): nothing
+    /// passes what waits for a bucket.
+    fn dry_providers(&self) -> BTreeSet<&str> {
+        let facts = &self.facts;
+        let waiting = facts.runs.iter().filter(|(_, run)| run.place == Place::Waiting);
+        let lacks = waiting.filter(|(id, _)| facts.ledger.lacking(**id, &facts.limits).is_some());
+        let said = facts.runs.iter().filter(|(id, _)| facts.ledger.is_recorded(**id));
+        let said: BTreeSet<&str> = said.map(|(_, run)| run.fields.model_id.provider()).collect();
+        lacks.map(|(_, run)| run.fields.model_id.provider()).filter(|provider| said.contains(provider)).collect()
     }
 
     fn has_room(&self, run: &RunFact) -> bool {
@@ -143,6 +172,7 @@ impl World {
             self.facts.is_equal(at, process.core.digest());
         }
         assert!(self.facts.state().slots().is_idle(), "slots leak");
+        self.facts.ledger.is_closed(self.facts.state());
         super::folds::folds_to(&self.stream, digest);
         self.seen.history = digest as u64 ^ last;
         self.seen

@@ -10,6 +10,7 @@ use laneway_journal::testing::Reader;
 use laneway_journal::{Body, Committed};
 use uuid::Uuid;
 
+use super::ledger::Ledger;
 use super::world::World;
 use crate::fold;
 use crate::publisher::Outgoing;
@@ -83,6 +84,7 @@ pub(super) struct Facts {
     last_epoch: Epoch,
     /// The limits as each event finds them: the state holds those of the end of a frame.
     pub(super) limits: Limits,
+    pub(super) ledger: Ledger,
 }
 
 impl World {
@@ -95,6 +97,7 @@ impl World {
             facts.leader = Some(*process);
             facts.began = committed.frame.time;
         }
+        facts.ledger.frame(committed.frame.time, matches!(committed.frame.body, Body::Started { .. }));
         // SCHED-7: the leader's digests are those of a fold.
         assert!(fold(&mut facts.state, &committed), "SCHED-7: a digest in the journal is not that of its fold");
         facts.digests.push(facts.state.digest());
@@ -104,6 +107,7 @@ impl World {
                 self.happened(event, turn.at);
             }
         }
+        self.facts.ledger.agrees(&self.facts.state, &self.facts.limits);
     }
 
     fn happened(&mut self, event: &Event, at: Timestamp) {
@@ -117,6 +121,11 @@ impl World {
             Event::RunStalled { .. } => seen.stalled += 1,
             Event::RunParked { .. } => seen.parked += 1,
             Event::RunStopRequested { cause: StopCause::Cancel { .. }, .. } => seen.stops += 1,
+            Event::RunRateLimited { bucket: Some((_, level)), .. } => {
+                seen.rate_waits += 1;
+                seen.overdrawn += u64::from(*level < 0);
+            }
+            Event::BudgetWarned { .. } => seen.warnings += 1,
             Event::RunSettled { run, .. } => {
                 let executing = facts.runs.get(&run.run_id).is_some_and(|known| known.place == Place::Running);
                 match run.status.state {
@@ -168,6 +177,7 @@ impl Facts {
     }
 
     fn happened(&mut self, event: &Event, at: Timestamp) {
+        self.ledger.happened(event, at, &self.limits);
         match event {
             Event::SessionCreated { session, .. } => {
                 let new = self.sessions.insert(session.session_id, SessionFact::default()).is_none();
@@ -342,36 +352,6 @@ impl Facts {
         self.ended.insert(id, run.clone());
     }
 
-    /// SCHED-6, with PRIMARY's reserve: counted at each dispatch.
-    fn limits_hold(&self, id: RunId) {
-        let (limits, fields) = (&self.limits, &self.runs[&id].fields);
-        let holding: Vec<&RunFields> = self.holding().map(|run| &run.fields).collect();
-        let provider = fields.model_id.provider();
-        let mut counted: Vec<(&str, u32, Vec<&RunFields>)> = vec![
-            ("global", limits.global, holding.clone()),
-            ("provider", limits.provider(provider), filtered(&holding, |f| f.model_id.provider() == provider)),
-            ("model", limits.model(&fields.model_id), filtered(&holding, |f| f.model_id == fields.model_id)),
-        ];
-        if let Some(group) = &fields.concurrency_group
-            && let Some(limit) = limits.group(group)
-        {
-            counted.push(("group", limit, filtered(&holding, |f| f.concurrency_group.as_ref() == Some(group))));
-        }
-        for (name, limit, used) in counted {
-            assert!(used.len() as u32 <= limit, "SCHED-6: {} of {limit} by {name}", used.len());
-            let others = used.iter().filter(|fields| fields.lane != Lane::Primary).count() as u32;
-            let kept = limit - limit / 4;
-            assert!(
-                fields.lane == Lane::Primary || others <= kept,
-                "SCHED-6: {others} of {kept} not PRIMARY by {name}"
-            );
-        }
-    }
-
-    pub(super) fn holding(&self) -> impl Iterator<Item = &RunFact> {
-        self.runs.values().filter(|run| matches!(run.place, Place::Dispatched | Place::Running))
-    }
-
     pub(super) fn state(&self) -> &State {
         &self.state
     }
@@ -386,8 +366,4 @@ pub(super) fn dispatches_are_sent_again(state: &State, sent: &[Outgoing]) {
         let again = Outgoing::Dispatch(pool.clone(), message);
         assert!(sent.contains(&again), "a new leader does not send dispatch {dispatch_no} of {run_id} again");
     }
-}
-
-fn filtered<'a>(holding: &[&'a RunFields], same: impl Fn(&RunFields) -> bool) -> Vec<&'a RunFields> {
-    holding.iter().copied().filter(|fields| same(fields)).collect()
 }

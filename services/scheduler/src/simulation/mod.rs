@@ -6,7 +6,8 @@
 //! late, repeated and out of order, answers of the server are stale, wall clocks are set. Then it gets calm.
 //!
 //! Checked at every frame, by an observer that sees the stream alone (`facts`): SCHED-4, 6, 7, SESS-3, 6, leases in full,
-//! every run ends once. At every reply and every call of a provider (`replies`, `calls`): nothing is said before its frame or by
+//! every run ends once. At every dispatch (`ledger`, `buckets`): no bucket lacks what the run takes of it and no budget has two
+//! takers (SCHED-6), waits for a rate are recorded once, as they are (SCHED-3). At every reply and every call of a provider (`replies`, `calls`): nothing is said before its frame or by
 //! a deposed leader, repeats get the first answer, a call belongs to an attempt that executes (SCHED-1), no two workers
 //! call for one session. Of what memory gives up (`facts`, `stores`): each session comes back as it was, once, and an order
 //! for it gets what it would have got: `unavailable` only where no replica answers. In the calm (`calm`): every run ends (SCHED-2), no slot is idle (SCHED-8), all folds are equal. Which
@@ -16,18 +17,21 @@
 
 mod api;
 mod attempt;
+mod buckets;
 mod calls;
 mod calm;
 mod chaos;
 mod client;
 mod facts;
 mod folds;
+mod ledger;
 mod ops;
 mod process;
 mod replies;
 mod seen;
 mod server;
 mod shell;
+mod slots;
 mod stores;
 mod weather;
 mod worker;

@@ -8,14 +8,17 @@ use laneway_engine::Question;
 
 use super::api::Request;
 use super::facts::Place;
+use super::weather::rate;
 use super::world::World;
 use crate::edge::Change;
 
 const MODELS: [&str; 3] = ["echo/a", "echo/b", "ollama/c"];
+/// A work packet that sessions share.
+const PACKET: &str = "packet";
 
 impl World {
     pub(super) fn do_something(&mut self) {
-        let request = match self.rng.range(0, 46) {
+        let request = match self.rng.range(0, 48) {
             0..=3 => Some(self.create()),
             4..=18 => Some(self.submit()),
             19..=24 => self.append(),
@@ -23,6 +26,7 @@ impl World {
             29..=32 => self.change(),
             33..=35 => self.decide(),
             36..=37 => Some(self.limits()),
+            44..=45 if self.weather.budgets => Some(self.budget()),
             38..=41 => return self.again(),
             42 => return self.conflicts(),
             43 => return self.asks_for_nothing(),
@@ -56,14 +60,14 @@ impl World {
             parameter_class: ParameterClass::Unknown,
             role: "orchestrator".to_owned(),
             instructions: None,
-            wp_id: None,
+            wp_id: self.packet(),
             mt_id: None,
             work_profile_id: None,
             target_entity_ids: None,
             execution_mode: ExecutionMode::SingleModelMultiRole,
             memory_policy: MemoryPolicy::SessionScoped,
-            budget_tokens: None,
-            budget_usd: None,
+            budget_tokens: self.tokens(),
+            budget_usd: self.usd(),
             context_window_max: None,
             consent_receipt_id: None,
             projection_plan_id: None,
@@ -98,11 +102,15 @@ impl World {
             "timeout_ms": timeout_ms,
             "wait": self.one_in(4),
         });
+        let amounts = self.amounts(session_id.is_none());
         let mut sometimes = |name: &str, n: u64, value: serde_json::Value| {
             if self.rng.range(0, n) == 0 {
                 fields[name] = value;
             }
         };
+        for (name, value) in amounts {
+            sometimes(name, 2, value);
+        }
         sometimes("cancellation_token", 6, "token".into());
         sometimes("concurrency_group", 4, "group".into());
         sometimes("fairness_key", 2, "owner/key".into());
@@ -110,6 +118,43 @@ impl World {
         sometimes("not_before", 12, serde_json::json!(Timestamp::from_millis(later + 5_000)));
         sometimes("deadline", 12, serde_json::json!(Timestamp::from_millis(later + 20_000)));
         Request::Submit(Box::new(serde_json::from_value(fields).unwrap()), SessionId::from_uuid(self.uuid()))
+    }
+
+    /// What a submit says of tokens and money, where that matters.
+    fn amounts(&mut self, new_session: bool) -> Vec<(&'static str, serde_json::Value)> {
+        let mut amounts = Vec::new();
+        if self.weather.rates || self.weather.budgets {
+            amounts.push(("estimated_tokens", self.rng.range(1, 2_000).into()));
+            amounts.push(("estimated_tokens", self.rng.range(1, 500).into()));
+        }
+        if self.weather.budgets {
+            amounts.push(("estimated_cost_usd", serde_json::json!(MicroUsd(self.rng.range(1, 2_000)))));
+            if new_session {
+                amounts.push(("budget_tokens", self.rng.range(1, 10_000).into()));
+                amounts.push(("wp_id", PACKET.into()));
+            }
+        }
+        amounts
+    }
+
+    fn tokens(&mut self) -> Option<u64> {
+        (self.weather.budgets && self.one_in(2)).then(|| self.rng.range(1, 10_000))
+    }
+
+    fn usd(&mut self) -> Option<MicroUsd> {
+        (self.weather.budgets && self.one_in(3)).then(|| MicroUsd(self.rng.range(1, 10_000)))
+    }
+
+    fn packet(&mut self) -> Option<String> {
+        (self.weather.budgets && self.one_in(2)).then(|| PACKET.to_owned())
+    }
+
+    fn budget(&mut self) -> Request {
+        let sessions = self.client.sessions.clone();
+        let session = self.of(&sessions).filter(|_| self.rng.per_mille(400));
+        let owner = session.map_or(BudgetOwner::WorkPacket(PACKET.to_owned()), BudgetOwner::Session);
+        let (tokens, usd) = (self.tokens(), self.usd());
+        budgeted(owner, tokens, usd)
     }
 
     fn append(&mut self) -> Option<Request> {
@@ -227,6 +272,14 @@ impl World {
     }
 
     fn limits(&mut self) -> Request {
+        if self.weather.rates && self.one_in(2) {
+            let (name, value) = rate(&mut self.rng);
+            let value = self.rng.per_mille(700).then_some(value);
+            return Request::Limits(ChangeLimits {
+                changes: BTreeMap::from([(name.to_string(), value)]),
+                actor: person(),
+            });
+        }
         let (name, value) = match self.rng.range(0, 5) {
             0 => ("global", Some(self.rng.range(1, 7))),
             1 => ("per_provider", Some(self.rng.range(1, 5))),
@@ -250,4 +303,12 @@ pub(super) fn changed(session_id: SessionId, change: Change, cancel_runs: bool, 
 pub(super) fn decided(run_id: RunId, decision: Decision) -> Request {
     let (actor, reason) = (person(), "simulated".to_owned());
     Request::Decide(DecideRun { run_id, decision, approval_id: None, actor, reason })
+}
+
+pub(super) fn budgeted(owner: BudgetOwner, tokens: Option<u64>, usd: Option<MicroUsd>) -> Request {
+    let (session_id, wp_id) = match owner {
+        BudgetOwner::Session(id) => (Some(id), None),
+        BudgetOwner::WorkPacket(id) => (None, Some(id)),
+    };
+    Request::Budget(SetBudget { session_id, wp_id, tokens, usd, actor: person() })
 }

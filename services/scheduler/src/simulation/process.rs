@@ -99,8 +99,8 @@ pub(super) struct Process {
     pub(super) reception: Option<Reception>,
     pub(super) tasks: Vec<Task>,
     pub(super) reads: Reads,
-    /// How much it may hold in memory.
-    memory: MemoryLimits,
+    /// The limits of its configuration, and how much it may hold in memory.
+    settings: (Limits, MemoryLimits),
     /// Dispatches and signals that have left the core and not the process.
     pub(super) outbox: Vec<Outgoing>,
     /// A stop was requested.
@@ -108,9 +108,9 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(index: usize, rng: &mut Rng, memory: MemoryLimits, time: u64) -> Self {
+    pub(super) fn new(index: usize, rng: &mut Rng, settings: (Limits, MemoryLimits), time: u64) -> Self {
         let clocks = Clocks::new(rng);
-        let (core, id) = fresh(index, rng, memory, clocks.read(time));
+        let (core, id) = fresh(index, rng, &settings, clocks.read(time));
         Self {
             core,
             life: Life::Running,
@@ -125,7 +125,7 @@ impl Process {
             reception: None,
             tasks: Vec::new(),
             reads: Reads::default(),
-            memory,
+            settings,
             outbox: Vec::new(),
             stopping: false,
         }
@@ -153,14 +153,14 @@ impl Process {
     }
 
     pub(super) fn start(&mut self, index: usize, rng: &mut Rng, time: u64) {
-        (self.core, self.id) = fresh(index, rng, self.memory, self.clocks.read(time));
+        (self.core, self.id) = fresh(index, rng, &self.settings, self.clocks.read(time));
         self.life = Life::Running;
         self.lives += 1;
         self.reader += 1;
     }
 }
 
-fn fresh(index: usize, rng: &mut Rng, memory: MemoryLimits, now: Now) -> (Core<SimLog>, Uuid) {
+fn fresh(index: usize, rng: &mut Rng, (limits, memory): &(Limits, MemoryLimits), now: Now) -> (Core<SimLog>, Uuid) {
     let mut id = || Uuid::from_u64_pair(rng.next(), rng.next());
     let (process, journal, key) = (id(), id(), id());
     let settings = node::Settings {
@@ -173,10 +173,9 @@ fn fresh(index: usize, rng: &mut Rng, memory: MemoryLimits, now: Now) -> (Core<S
     };
     let mut bytes = [0; 32];
     bytes[..16].copy_from_slice(key.as_bytes());
-    let limits = Limits { global: 4, per_provider: 3, per_model: 2, ..Limits::default() };
     let settings_of_core = Settings {
-        limits: Some(limits),
-        memory,
+        limits: Some(limits.clone()),
+        memory: *memory,
         new_hash_key: HashKey::from_bytes(bytes),
         digest_every_frames: DIGEST_EVERY_FRAMES,
     };

@@ -67,7 +67,7 @@ impl World {
                 }
             }
             (_, Reply::Changed(reply)) => facts.is_stored(reply.journal_seq),
-            (_, Reply::Decided(seq) | Reply::Limited(seq)) => facts.is_stored(*seq),
+            (_, Reply::Decided(seq) | Reply::Limited(seq) | Reply::Budgeted(seq)) => facts.is_stored(*seq),
             (_, Reply::Renewed(_)) => {}
             (request, reply) => panic!("{reply:?} answers {request:?}"),
         }
@@ -79,6 +79,7 @@ impl World {
             Request::Append(request) => Some(request.session_id),
             Request::Submit(request, _) => request.session_id,
             Request::Change(request, _) => Some(request.session_id),
+            Request::Budget(request) => request.session_id,
             _ => None,
         };
         let known = named.is_some_and(|id| self.facts.sessions.contains_key(&id));

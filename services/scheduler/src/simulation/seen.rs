@@ -34,6 +34,11 @@ pub(super) struct Seen {
     pub(super) conflicts: u64,
     pub(super) nowhere: u64,
     pub(super) unavailable: u64,
+    /// Waits for a bucket, those below zero, warnings of budgets, and runs for which a budget was raised in the calm.
+    pub(super) rate_waits: u64,
+    pub(super) overdrawn: u64,
+    pub(super) warnings: u64,
+    pub(super) raised: u64,
     /// The hash of the last frame, folded over the seeds.
     pub(super) history: u64,
 }
@@ -67,6 +72,10 @@ impl Seen {
         self.conflicts += other.conflicts;
         self.nowhere += other.nowhere;
         self.unavailable += other.unavailable;
+        self.rate_waits += other.rate_waits;
+        self.overdrawn += other.overdrawn;
+        self.warnings += other.warnings;
+        self.raised += other.raised;
         self.history ^= other.history;
     }
 
@@ -96,6 +105,10 @@ impl Seen {
             self.conflicts,
             self.nowhere,
             self.unavailable,
+            self.rate_waits,
+            self.overdrawn,
+            self.warnings,
+            self.raised,
         ];
         assert!(met.iter().all(|count| *count > 0), "the seeds did not meet what they are for: {self:?}");
     }

@@ -1,6 +1,6 @@
 //! What goes wrong in a seed, and how much of it: each seed has some kinds of trouble and not others.
 
-use laneway_contract::MemoryLimits;
+use laneway_contract::{LimitName, Limits, MemoryLimits, Scope};
 use laneway_journal::testing::Rng;
 
 /// The trouble of a seed. Chances are per mille.
@@ -27,6 +27,12 @@ pub(super) struct Weather {
     pub(super) trips: u64,
     /// How much a scheduler holds in memory.
     pub(super) memory: MemoryLimits,
+    /// The limits of the configuration.
+    pub(super) limits: Limits,
+    /// Providers and models have rates.
+    pub(super) rates: bool,
+    /// Sessions and work packets have budgets.
+    pub(super) budgets: bool,
     /// When nothing goes wrong any more, in true milliseconds.
     pub(super) calm_at: u64,
 }
@@ -48,6 +54,7 @@ impl Weather {
         } else {
             memory
         };
+        let (rates, budgets) = (rng.per_mille(400), rng.per_mille(400));
         Self {
             lost: network,
             repeated: network,
@@ -65,7 +72,31 @@ impl Weather {
             poison,
             trips,
             memory,
+            limits: limits(rng, rates),
+            rates,
+            budgets,
             calm_at: rng.range(15_000, 75_000),
         }
+    }
+}
+
+fn limits(rng: &mut Rng, rates: bool) -> Limits {
+    let mut limits = Limits { global: 4, per_provider: 3, per_model: 2, ..Limits::default() };
+    for _ in 0..if rates { rng.range(1, 5) } else { 0 } {
+        let (name, value) = rate(rng);
+        limits.set(name, Some(value));
+    }
+    limits
+}
+
+/// A rate or burst: small enough that runs wait for it, and large enough that all come to their end.
+pub(super) fn rate(rng: &mut Rng) -> (LimitName, u64) {
+    let scope = ["provider:echo", "model:echo/a", "model:echo/b", "provider:ollama"][rng.range(0, 4) as usize];
+    let scope = Scope::parse(scope).unwrap();
+    match rng.range(0, 4) {
+        0 => (LimitName::RequestsPerMinute(scope), rng.range(30, 200)),
+        1 => (LimitName::RequestsBurst(scope), rng.range(1, 6)),
+        2 => (LimitName::TokensPerMinute(scope), rng.range(5_000, 30_000)),
+        _ => (LimitName::TokensBurst(scope), rng.range(200, 3_000)),
     }
 }

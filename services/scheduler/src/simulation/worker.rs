@@ -234,7 +234,9 @@ impl World {
         if let Some(held) = &mut self.workers[index].attempts[place].held {
             held.doing = Doing::Done;
         }
-        self.open(index, place, messages, Some(outcome(result)));
+        let calm = self.calm();
+        let outcome = outcome(result, &mut self.rng, calm);
+        self.open(index, place, messages, Some(outcome));
         if !self.calm() && self.weather.worker_pauses && self.rng.per_mille(100) {
             // With an answer that nobody has heard.
             self.freezes(Actor::Worker(index));

@@ -168,7 +168,8 @@ impl World {
         let mut rng = Rng::new(seed);
         let weather = Weather::of(&mut rng);
         let processes = 2 + rng.range(0, 2) as usize;
-        let processes = (0..processes).map(|index| Process::new(index, &mut rng, weather.memory, 0)).collect();
+        let settings = || (weather.limits.clone(), weather.memory);
+        let processes = (0..processes).map(|index| Process::new(index, &mut rng, settings(), 0)).collect();
         let workers = 2 + rng.range(0, 2) as usize;
         let workers = (0..workers).map(|index| Worker::new(index, &mut rng)).collect();
         let stores = 1 + rng.range(0, 2) as usize;
