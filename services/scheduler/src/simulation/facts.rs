@@ -132,6 +132,7 @@ impl World {
                 seen.overdrawn += u64::from(*level < 0);
             }
             Event::BudgetWarned { .. } => seen.warnings += 1,
+            Event::SnapshotTaken(taken) => self.objects.journaled(taken),
             Event::RunSettled { run, .. } => {
                 let executing = facts.runs.get(&run.run_id).is_some_and(|known| known.place == Place::Running);
                 match run.status.state {

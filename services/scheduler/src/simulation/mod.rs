@@ -32,6 +32,7 @@ mod seen;
 mod server;
 mod shell;
 mod slots;
+mod snapshots;
 mod states;
 mod stores;
 mod tools;
