@@ -4,8 +4,9 @@
 use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
 use laneway_bus::Bus;
-use laneway_contract::{Event, SnapshotName, SnapshotTaken, SnapshotView, Stream, Timestamp};
+use laneway_contract::{Event, SnapshotHash, SnapshotName, SnapshotTaken, SnapshotView, Stream, Timestamp};
 use laneway_engine::State;
 use laneway_journal::snapshot::{ObjectError, SnapshotHead, SnapshotWriter};
 use laneway_journal::{Committed, Fault, Follower, Position, Snapshots};
@@ -267,13 +268,7 @@ async fn store(snapshots: &Snapshots, object: SnapshotName, folded: Folded) -> O
     let Folded { state, journal_id, position } = folded;
     let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
     // The state goes with it: two of them at a time are enough.
-    let writing = tokio::task::spawn_blocking(move || {
-        let mut writer = SnapshotWriter::new(sender);
-        SnapshotHead { journal_id, position }.write(&mut writer)?;
-        let records = state.write_snapshot(&mut writer)?.total();
-        let (hash, bytes) = writer.finish()?;
-        Ok::<_, io::Error>((hash, bytes, records))
-    });
+    let writing = tokio::task::spawn_blocking(move || write(&state, SnapshotHead { journal_id, position }, sender));
     let stored = snapshots.write(object, receiver).await;
     let written = writing.await?;
     // Where storing fails, writing does as well, for want of a reader: the reason is the former.
@@ -283,6 +278,19 @@ async fn store(snapshots: &Snapshots, object: SnapshotName, folded: Folded) -> O
     // Its hash is compared. Whether it can be decoded is seen by the next one, which begins with it.
     drop(snapshots.read(&taken, |_| ()).await?);
     Ok(taken)
+}
+
+/// Hands the messages of an object to `chunks`: its hash, and how many bytes and records it has. Not for async code.
+pub(crate) fn write(
+    state: &State,
+    head: SnapshotHead,
+    chunks: mpsc::Sender<Bytes>,
+) -> io::Result<(SnapshotHash, u64, u64)> {
+    let mut writer = SnapshotWriter::new(chunks);
+    head.write(&mut writer)?;
+    let records = state.write_snapshot(&mut writer)?.total();
+    let (hash, bytes) = writer.finish()?;
+    Ok((hash, bytes, records))
 }
 
 struct Folded {
@@ -308,7 +316,7 @@ async fn fold_up_to(bus: &Bus, number: u64) -> Result<Folded, NotTaken> {
     Ok(Folded { state, journal_id, position })
 }
 
-fn fold_all(mut state: State, frames: &[Committed<Event>]) -> Result<State, NotTaken> {
+pub(crate) fn fold_all(mut state: State, frames: &[Committed<Event>]) -> Result<State, NotTaken> {
     for committed in frames {
         if !fold(&mut state, committed) {
             return Err(NotTaken::Diverged { number: committed.position.number });

@@ -137,7 +137,8 @@ pub(crate) async fn read(snapshots: &Snapshots, taken: &SnapshotTaken) -> Result
     Ok((state, base))
 }
 
-fn decode(reader: SnapshotReader, read: &dyn Fn(u64)) -> Result<(SnapshotHead, State), Unusable> {
+/// The state in a snapshot, and up to where it is folded. `read` hears how many records have come.
+pub(crate) fn decode(reader: SnapshotReader, read: &dyn Fn(u64)) -> Result<(SnapshotHead, State), Unusable> {
     let mut reader = BufReader::with_capacity(64 * 1024, reader);
     let head = SnapshotHead::read(&mut reader)?;
     Ok((head, State::read_snapshot(reader, |done, _| read(done))?))

@@ -171,8 +171,7 @@ impl Snapshots {
             })
             .try_collect()
             .await?;
-        let reader = SnapshotReader::new(all);
-        if reader.is(taken) { Ok(reader) } else { Err(ObjectError::Changed { object }) }
+        SnapshotReader::of(taken, all)
     }
 
     async fn chunk(&self, stream: &ServerStream, object: SnapshotName, chunk: u32) -> Result<Bytes, ObjectError> {

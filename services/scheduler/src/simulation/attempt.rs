@@ -105,6 +105,11 @@ impl Held {
         }
     }
 
+    /// The name of the call of a tool that is next, or under way.
+    pub(super) fn call_id(&self) -> String {
+        format!("call-{}-{}", self.epoch, self.tools)
+    }
+
     /// Whether it may still be stopped: the last report is not made yet.
     pub(super) fn goes_on(&self) -> bool {
         self.doing != Doing::Done
@@ -128,7 +133,8 @@ impl Plan {
             1 => failed("rate_limit", ErrorClass::RateLimit, Some(rng.range(100, 4_000))),
             2 => failed("invalid", ErrorClass::InvalidRequest, None),
             3 => AttemptResult::AwaitingApproval { approval_id: "approval".to_owned() },
-            4 => AttemptResult::HandedBack,
+            // Only what has called nothing.
+            4 if tools == 0 => AttemptResult::HandedBack,
             5 => AttemptResult::Completed { finish: Finish::Length },
             _ => AttemptResult::Completed { finish: Finish::Stop },
         };
@@ -149,9 +155,15 @@ pub(super) fn failed(code: &str, class: ErrorClass, retry_after_ms: Option<u64>)
 }
 
 /// What a model has said, as it is reported.
-pub(super) fn said(message_id: MessageId, role: MessageRole, finish: Option<Finish>) -> ProducedMessage {
-    let tool_call_id = matches!(role, MessageRole::ToolCall | MessageRole::ToolResult).then(|| "call".to_owned());
-    ProducedMessage { message_id, role, content: "text".to_owned(), token_count: Some(2), tool_call_id, finish }
+pub(super) fn said(message_id: MessageId, finish: Finish) -> ProducedMessage {
+    let (role, content, finish) = (MessageRole::Assistant, "text".to_owned(), Some(finish));
+    ProducedMessage { message_id, role, content, token_count: Some(2), tool_call_id: None, finish }
+}
+
+/// A call of a tool, or its result.
+pub(super) fn tool(message_id: MessageId, role: MessageRole, call: String) -> ProducedMessage {
+    let (content, tool_call_id) = ("text".to_owned(), Some(call));
+    ProducedMessage { message_id, role, content, token_count: Some(2), tool_call_id, finish: None }
 }
 
 /// What an attempt comes to. Usage differs from every estimate, at times by a lot.

@@ -170,10 +170,14 @@ impl World {
             let at = process.core.journal.node.position().number;
             assert!(at + 2 >= last, "a process is at frame {at} of {last}");
             self.facts.is_equal(at, process.core.digest());
+            if at == last {
+                let [theirs, ours] = [process.core.state(), self.facts.state()].map(super::folds::bytes_of);
+                assert!(theirs == ours, "SCHED-7: the bytes of a process are others");
+            }
         }
         assert!(self.facts.state().slots().is_idle(), "slots leak");
         self.facts.ledger.is_closed(self.facts.state());
-        super::folds::folds_to(&self.stream, digest);
+        super::folds::folds_to(&self.stream, digest, self.facts.state());
         self.seen.history = digest as u64 ^ last;
         self.seen
     }

@@ -31,6 +31,12 @@ impl World {
         if !self.processes[index].is_running() {
             return;
         }
+        if self.weather.snapshots && self.rng.per_mille(300) {
+            self.takes_snapshot(index);
+            if self.weather.rot && self.rng.per_mille(200) {
+                self.objects.damage(&mut self.rng);
+            }
+        }
         let me = Actor::Process(index);
         if self.weather.pauses && self.rng.per_mille(200) {
             self.freezes(me);
@@ -103,7 +109,7 @@ impl World {
             Actor::Process(index) if matches!(self.processes[index].life, Life::Dead) => {
                 let now = self.now;
                 self.processes[index].start(index, &mut self.rng, now);
-                self.replay(index);
+                self.begin_reading(index);
                 self.go_on(index);
             }
             Actor::Worker(index) if matches!(self.workers[index].life, Life::Dead) => self.worker_starts(index),

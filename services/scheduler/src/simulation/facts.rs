@@ -11,6 +11,7 @@ use laneway_journal::{Body, Committed};
 use uuid::Uuid;
 
 use super::ledger::Ledger;
+use super::tools::Tools;
 use super::world::World;
 use crate::fold;
 use crate::publisher::Outgoing;
@@ -50,6 +51,9 @@ pub(super) struct SessionFact {
     pub(super) executing: BTreeSet<RunId>,
     pub(super) paused: bool,
     pub(super) closed: bool,
+    /// What it says, and whether a run of it was ever claimed.
+    pub(super) state: Option<SessionState>,
+    pub(super) ever_claimed: bool,
 }
 
 /// A claim that was granted.
@@ -85,6 +89,7 @@ pub(super) struct Facts {
     /// The limits as each event finds them: the state holds those of the end of a frame.
     pub(super) limits: Limits,
     pub(super) ledger: Ledger,
+    tools: Tools,
 }
 
 impl World {
@@ -106,6 +111,7 @@ impl World {
             for event in &turn.events {
                 self.happened(event, turn.at);
             }
+            self.facts.states_hold(turn.events.iter().filter_map(Event::session_id));
         }
         self.facts.ledger.agrees(&self.facts.state, &self.facts.limits);
     }
@@ -126,6 +132,7 @@ impl World {
                 seen.overdrawn += u64::from(*level < 0);
             }
             Event::BudgetWarned { .. } => seen.warnings += 1,
+            Event::SnapshotTaken(taken) => self.objects.journaled(taken),
             Event::RunSettled { run, .. } => {
                 let executing = facts.runs.get(&run.run_id).is_some_and(|known| known.place == Place::Running);
                 match run.status.state {
@@ -178,6 +185,8 @@ impl Facts {
 
     fn happened(&mut self, event: &Event, at: Timestamp) {
         self.ledger.happened(event, at, &self.limits);
+        self.tools.happened(event);
+        self.changes_state(event);
         match event {
             Event::SessionCreated { session, .. } => {
                 let new = self.sessions.insert(session.session_id, SessionFact::default()).is_none();

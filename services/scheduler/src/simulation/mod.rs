@@ -1,17 +1,22 @@
 //! The whole scheduler by seed: several processes, each the real core over the real protocol of the journal, with the real
 //! edge, handlers and reader before it; workers, clients, store replicas and NATS as actors in virtual time. Half of the seeds
-//! hold at most 10 sessions and 20 append keys in memory.
+//! hold at most 10 sessions and 20 append keys in memory; some have rates, some budgets. In half of them processes begin with
+//! snapshots (`snapshots`): fold, bytes, hashes and what is journaled are the product's; the stream of objects, when one is taken
+//! and the loop that looks for the newest are the world's.
 //!
 //! Whatever can go wrong does: processes and workers die, freeze and come back between any two steps, messages are lost,
 //! late, repeated and out of order, answers of the server are stale, wall clocks are set. Then it gets calm.
 //!
-//! Checked at every frame, by an observer that sees the stream alone (`facts`): SCHED-4, 6, 7, SESS-3, 6, leases in full,
-//! every run ends once. At every dispatch (`ledger`, `buckets`): no bucket lacks what the run takes of it and no budget has two
-//! takers (SCHED-6), waits for a rate are recorded once, as they are (SCHED-3). At every reply and every call of a provider (`replies`, `calls`): nothing is said before its frame or by
-//! a deposed leader, repeats get the first answer, a call belongs to an attempt that executes (SCHED-1), no two workers
-//! call for one session. Of what memory gives up (`facts`, `stores`): each session comes back as it was, once, and an order
-//! for it gets what it would have got: `unavailable` only where no replica answers. In the calm (`calm`): every run ends (SCHED-2), no slot is idle (SCHED-8), all folds are equal. Which
-//! run goes next (SCHED-5) is checked by the engine's own simulation.
+//! Checked at every frame, by an observer that sees the stream alone (`facts`, `slots`): SCHED-4, 6, 7, SESS-3, 6, leases in
+//! full, every run ends once. At every dispatch (`ledger`, `buckets`): no bucket lacks what the run takes of it and no budget
+//! has two takers (SCHED-6); waits for a rate are recorded once, with their parameters (SCHED-3); levels and budgets of the
+//! state are those that the observer adds up. Of tools (`tools`, `states`): what has called one and lost its worker is
+//! stalled, its session BLOCKED, and nobody claims it before a person has decided; states of sessions are those of the table.
+//! At every reply and every call of a provider (`replies`, `calls`): nothing is said before its frame or by a deposed leader,
+//! repeats get the first answer, a call belongs to an attempt that executes (SCHED-1), no two workers call for one session.
+//! Of what memory gives up (`facts`, `stores`): each session comes back as it was, once, and an order for it gets what it
+//! would have got: `unavailable` only where no replica answers. In the calm (`calm`): every run ends (SCHED-2), no slot is
+//! idle (SCHED-8), all folds are equal, byte for byte. Which run goes next (SCHED-5) is checked by the engine's own simulation.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::wildcard_enum_match_arm, reason = "tests")]
 #![allow(clippy::large_enum_variant, clippy::match_same_arms, reason = "messages and facts are told apart, not stored")]
 
@@ -32,7 +37,10 @@ mod seen;
 mod server;
 mod shell;
 mod slots;
+mod snapshots;
+mod states;
 mod stores;
+mod tools;
 mod weather;
 mod worker;
 mod world;

@@ -39,6 +39,10 @@ pub(super) struct Seen {
     pub(super) overdrawn: u64,
     pub(super) warnings: u64,
     pub(super) raised: u64,
+    /// Snapshots that were stored, starts with one, and those that were damaged.
+    pub(super) snapshots: u64,
+    pub(super) from_snapshots: u64,
+    pub(super) unusable: u64,
     /// The hash of the last frame, folded over the seeds.
     pub(super) history: u64,
 }
@@ -76,6 +80,9 @@ impl Seen {
         self.overdrawn += other.overdrawn;
         self.warnings += other.warnings;
         self.raised += other.raised;
+        self.snapshots += other.snapshots;
+        self.from_snapshots += other.from_snapshots;
+        self.unusable += other.unusable;
         self.history ^= other.history;
     }
 
@@ -109,6 +116,9 @@ impl Seen {
             self.overdrawn,
             self.warnings,
             self.raised,
+            self.snapshots,
+            self.from_snapshots,
+            self.unusable,
         ];
         assert!(met.iter().all(|count| *count > 0), "the seeds did not meet what they are for: {self:?}");
     }

@@ -66,11 +66,11 @@ impl World {
         outcome
     }
 
-    /// Delivers everything again to a reader that begins again.
-    pub(super) fn replay(&mut self, index: usize) {
+    /// Delivers everything behind a frame to a reader that begins again.
+    pub(super) fn replay(&mut self, index: usize, behind: u64) {
         let (reader, last) = (self.processes[index].reader, self.stream.last());
-        if last > 0 {
-            self.at(self.now + 2, Actor::Process(index), What::Deliver { reader, first: 1, last });
+        if last > behind {
+            self.at(self.now + 2, Actor::Process(index), What::Deliver { reader, first: behind + 1, last });
         }
     }
 
@@ -110,7 +110,7 @@ impl World {
         }
     }
 
-    fn stale_by(&mut self) -> u64 {
+    pub(super) fn stale_by(&mut self) -> u64 {
         if self.troubled(200) { self.rng.range(1, 4) } else { 0 }
     }
 

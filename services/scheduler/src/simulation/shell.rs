@@ -61,6 +61,9 @@ impl World {
             }
             What::Announced(announcement) => process.core.heard(announcement),
             What::Reconnect => process.core.reconnected(|message| process.outbox.push(message)),
+            What::Snapshot(taken) if process.core.leads() => {
+                process.core.journal_snapshot(taken, |_| Box::new(|_| ()));
+            }
             What::Wake => process.wake_at = None,
             _ => {}
         }
@@ -235,7 +238,7 @@ impl World {
                 process.core.deposed();
                 process.reception = None;
                 process.reader += 1;
-                self.replay(index);
+                self.begin_reading(index);
             }
             Action::Stopped => self.falls(me),
             Action::ClockOff { .. } => {}

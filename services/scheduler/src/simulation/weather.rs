@@ -21,6 +21,10 @@ pub(super) struct Weather {
     pub(super) clock_steps: bool,
     pub(super) worker_kills: bool,
     pub(super) worker_pauses: bool,
+    /// Leaders take snapshots, and processes begin with them.
+    pub(super) snapshots: bool,
+    /// What is stored of snapshots is damaged at times.
+    pub(super) rot: bool,
     /// Some runs kill their workers.
     pub(super) poison: bool,
     /// Deaths and pauses between two steps of a process, in a hundred thousand.
@@ -54,6 +58,7 @@ impl Weather {
         } else {
             memory
         };
+        let (snapshots, rot) = (rng.per_mille(500), rng.per_mille(300));
         let (rates, budgets) = (rng.per_mille(400), rng.per_mille(400));
         Self {
             lost: network,
@@ -69,6 +74,8 @@ impl Weather {
             clock_steps,
             worker_kills,
             worker_pauses,
+            snapshots,
+            rot,
             poison,
             trips,
             memory,

@@ -5,7 +5,7 @@ use laneway_contract::*;
 use laneway_journal::testing::{Clocks, Rng};
 
 use super::api::{Answer, Reply, Request};
-use super::attempt::{Asked, Attempt, Doing, Held, Plan, duration, failed, outcome, said};
+use super::attempt::{Asked, Attempt, Doing, Held, Plan, duration, failed, outcome, said, tool};
 use super::process::Life;
 use super::world::{Actor, What, World};
 
@@ -179,11 +179,12 @@ impl World {
                 // Reported before the tool is called.
                 held.tools -= 1;
                 held.doing = Doing::Tool { until: now + duration(&mut self.rng, calm) };
-                let messages = vec![said(id, MessageRole::ToolCall, None)];
+                let messages = vec![tool(id, MessageRole::ToolCall, held.call_id())];
                 self.open(index, place, messages, None);
             }
             Doing::Tool { until } if now >= until && held.open.is_none() => {
-                self.open(index, place, vec![said(again, MessageRole::ToolResult, None)], None);
+                let messages = vec![tool(again, MessageRole::ToolResult, held.call_id())];
+                self.open(index, place, messages, None);
                 self.call(index, place, now);
             }
             Doing::Calling { .. } | Doing::Tool { .. } | Doing::Done => {}
@@ -230,7 +231,7 @@ impl World {
             AttemptResult::AwaitingApproval { .. } => Finish::ToolUse,
             AttemptResult::Failed { .. } | AttemptResult::Stopped { .. } | AttemptResult::HandedBack => Finish::Error,
         };
-        let messages = vec![said(id, MessageRole::Assistant, Some(finish))];
+        let messages = vec![said(id, finish)];
         if let Some(held) = &mut self.workers[index].attempts[place].held {
             held.doing = Doing::Done;
         }

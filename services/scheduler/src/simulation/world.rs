@@ -15,6 +15,7 @@ use super::client::Client;
 use super::facts::Facts;
 use super::process::{Life, Process};
 use super::seen::Seen;
+use super::snapshots::Objects;
 use super::stores::Store;
 use super::weather::Weather;
 use super::worker::Worker;
@@ -105,6 +106,8 @@ pub(super) enum What {
     },
     Announced(Announcement),
     Reconnect,
+    /// A snapshot that it has begun is stored.
+    Snapshot(SnapshotTaken),
     // To a worker, client or process.
     Reply {
         ticket: u64,
@@ -150,6 +153,7 @@ pub(super) struct World {
     pub(super) processes: Vec<Process>,
     pub(super) workers: Vec<Worker>,
     pub(super) stores: Vec<Store>,
+    pub(super) objects: Objects,
     pub(super) client: Client,
     /// Dispatches that nobody has taken, by pool.
     pub(super) queues: BTreeMap<PoolId, VecDeque<DispatchMessage>>,
@@ -187,6 +191,7 @@ impl World {
             processes,
             workers,
             stores,
+            objects: Objects::default(),
             client: Client::default(),
             queues: BTreeMap::new(),
             unacked: BTreeMap::new(),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use super::ObjectError;
 use crate::frame::Position;
 
 /// The format of the head that this program writes, and the only one that it reads.
@@ -108,11 +109,17 @@ impl Write for SnapshotWriter {
 pub struct SnapshotReader(VecDeque<Bytes>);
 
 impl SnapshotReader {
-    pub(super) fn new(chunks: Vec<Bytes>) -> Self {
+    /// The messages of an object, if they are those that the journal says of.
+    pub fn of(taken: &SnapshotTaken, chunks: Vec<Bytes>) -> Result<Self, ObjectError> {
+        let reader = Self::new(chunks);
+        if reader.is(taken) { Ok(reader) } else { Err(ObjectError::Changed { object: taken.object }) }
+    }
+
+    fn new(chunks: Vec<Bytes>) -> Self {
         Self(chunks.into())
     }
 
-    pub(super) fn is(&self, taken: &SnapshotTaken) -> bool {
+    fn is(&self, taken: &SnapshotTaken) -> bool {
         let mut hasher = blake3::Hasher::new();
         for chunk in &self.0 {
             hasher.update(chunk);

@@ -7,7 +7,7 @@ mod stream;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use crate::chain::{Chain, Fault};
+use crate::chain::{Base, Chain, Fault};
 use crate::frame::Committed;
 
 pub use clocks::{Clocks, EPOCH_MS};
@@ -19,6 +19,12 @@ pub use stream::Stream;
 pub struct Reader(Chain);
 
 impl Reader {
+    /// Begins behind a frame.
+    #[must_use]
+    pub fn behind(base: Base) -> Self {
+        Self(base.0)
+    }
+
     /// Reads the next frame. An error says that it does not continue the journal.
     pub fn read<E: DeserializeOwned>(&mut self, bytes: &Bytes) -> Result<Committed<E>, Fault> {
         self.0.accept_next(bytes)
