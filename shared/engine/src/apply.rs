@@ -128,17 +128,7 @@ impl State {
     fn produced(&mut self, message: &MessageRecord) {
         let (Some(run_id), Some(_)) = (message.run_id, message.attempt) else { return };
         self.change_run(run_id, |run| {
-            let status = &mut run.record.status;
-            status.output_message_ids.push(message.message_id);
-            let Some(call) = &message.tool_call_id else { return };
-            match message.role {
-                MessageRole::ToolCall => {
-                    run.called_tool = true;
-                    status.pending_tool_call_ids.push(call.clone());
-                }
-                MessageRole::ToolResult => status.pending_tool_call_ids.retain(|pending| pending != call),
-                MessageRole::System | MessageRole::User | MessageRole::Assistant => {}
-            }
+            run.produced(message.message_id, message.role, message.tool_call_id.as_deref());
         });
     }
 

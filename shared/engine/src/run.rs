@@ -1,8 +1,8 @@
 //! A run that has not ended, and what is remembered of one that has.
 
 use laneway_contract::{
-    Epoch, Estimate, Fingerprint, JobState, PoolId, Reservation, RetryBackoff, RunId, RunRecord, SessionId, StopCause,
-    Timestamp, WorkerId,
+    Epoch, Estimate, Fingerprint, JobState, MessageId, MessageRole, PoolId, Reservation, RetryBackoff, RunId,
+    RunRecord, SessionId, StopCause, Timestamp, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +113,21 @@ pub enum Requeued {
 }
 
 impl Run {
+    /// Takes in a message that its attempt has produced: the output, and the tool calls that nobody has answered.
+    pub(crate) fn produced(&mut self, id: MessageId, role: MessageRole, tool_call_id: Option<&str>) {
+        let status = &mut self.record.status;
+        status.output_message_ids.push(id);
+        let Some(call) = tool_call_id else { return };
+        match role {
+            MessageRole::ToolCall => {
+                self.called_tool = true;
+                status.pending_tool_call_ids.push(call.to_owned());
+            }
+            MessageRole::ToolResult => status.pending_tool_call_ids.retain(|pending| pending != call),
+            MessageRole::System | MessageRole::User | MessageRole::Assistant => {}
+        }
+    }
+
     /// Attempts that count against `max_retries`.
     #[must_use]
     pub fn counted_attempts(&self) -> u32 {

@@ -152,12 +152,14 @@ fn bounded_by_deadline(run: &Run) -> bool {
 fn with_outcome(run: &Run, outcome: &Outcome, messages: &[MessageDraft], now: Timestamp) -> (Run, Option<Output>) {
     let mut run = run.clone();
     run.reports += 1;
+    for message in messages {
+        run.produced(message.message_id, message.role, message.tool_call_id.as_deref());
+    }
     let status = &mut run.record.status;
     status.usage = status.usage.plus(&outcome.usage);
     if let Some(cost) = outcome.cost_usd {
         status.cost_usd.get_or_insert_default().0 += cost.0;
     }
-    status.output_message_ids.extend(messages.iter().map(|message| message.message_id));
     let answer = messages.iter().rev().find(|message| message.role == MessageRole::Assistant);
     let output = answer.map(|message| Output { message_id: message.message_id, artifact_id: message.content });
     status.output_artifact_id = output.as_ref().map(|output| output.artifact_id);

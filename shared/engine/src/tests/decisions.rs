@@ -81,6 +81,22 @@ fn what_has_called_a_tool_is_never_repeated_by_itself() {
 }
 
 #[test]
+fn a_call_of_the_last_report_is_among_those_that_nobody_has_answered() {
+    let mut world = World::new();
+    let (_, run, epoch) = executing(&mut world);
+    let mut command = world.report_command(run, epoch, failed(ErrorClass::WorkerLost, true, None));
+    let call = MessageDraft { tool_call_id: Some("call-1".to_owned()), ..world.draft(MessageRole::ToolCall, "call") };
+    command.artifacts.push(artifact("call"));
+    command.messages.insert(0, call);
+    let events = world.run(&Command::Report(Box::new(command))).unwrap();
+    let pending = events.iter().find_map(|event| match event {
+        Event::RunStalled { pending_tool_call_ids, .. } => Some(pending_tool_call_ids.as_slice()),
+        _ => None,
+    });
+    assert_eq!(pending, Some(&["call-1".to_owned()][..]));
+}
+
+#[test]
 fn a_tool_called_before_an_approval_still_stalls_after_it() {
     let mut world = World::new();
     let (_, run, epoch) = executing(&mut world);
