@@ -1,8 +1,7 @@
 //! The fold: one event after the other, deciding nothing.
 
 use laneway_contract::{
-    CancelReceipt, CoolDown, Event, MessageRecord, MessageRole, RunId, RunRecord, Scope, SessionId, StopCause,
-    Timestamp,
+    CancelReceipt, CoolDown, Event, MessageRecord, RunId, RunRecord, Scope, SessionId, StopCause, Timestamp,
 };
 
 use crate::admit::bit;
