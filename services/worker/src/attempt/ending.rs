@@ -18,7 +18,7 @@ pub(crate) enum Ending {
     Failed(RunError),
     /// It was not let go on.
     Halted(Halt),
-    /// The worker is leaving and has not called the provider.
+    /// The worker has not called the provider and does not: it is leaving, or its claim was answered too late.
     HandedBack,
 }
 
