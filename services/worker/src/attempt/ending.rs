@@ -72,6 +72,11 @@ impl Ending {
         Self::Failed(error("window_refused", &message, ErrorClass::Internal, true))
     }
 
+    /// Whether it ended because its lease has: another attempt may be under way.
+    pub(crate) const fn has_no_lease(&self) -> bool {
+        matches!(self, Self::Halted(Halt::Lapsed | Halt::Refused))
+    }
+
     /// What is reported; nothing when nobody would take it.
     pub(crate) fn result(&self) -> Option<AttemptResult> {
         let lost =

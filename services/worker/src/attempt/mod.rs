@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicU64;
 
 use futures::FutureExt;
 use laneway_bus::async_nats::jetstream::Message;
-use laneway_contract::DispatchMessage;
+use laneway_contract::{DispatchMessage, MicroUsd, ReportAttempt, ReportReply, Usage};
 use laneway_providers::Attempt;
 use tracing::Instrument;
 
@@ -89,10 +89,7 @@ async fn attempt(worker: &Worker, claimed: Claimed, signal: &StopSignal) {
     log(&attempt, &ending);
     let ended_at = clock::wall();
     let price = |usage: &_| worker.config.catalog.cost(attempt.model_id(), usage);
-    if matches!(ending, Ending::Halted(Halt::Lapsed)) {
-        tokens.forget();
-    }
-    let concluded = tokens.flush_during(reports.conclude(&ending, &mut transcript, price)).await;
+    let concluded = conclude(&ending, &mut transcript, &mut tokens, &mut reports, price).await;
     let Some((report, reply)) = concluded else { return };
     tokens.end(&report, reply.state).await;
     trace::record(&attempt, &transcript, &report, reply.state, wall_time, ended_at);
@@ -119,6 +116,20 @@ async fn run_out(
         }
         ending = caught(work(worker, attempt, &gate, transcript, tokens, reports)) => (ending, None),
     }
+}
+
+/// Reports how it ended, and publishes meanwhile what waits: nothing of an attempt whose lease has ended.
+async fn conclude(
+    ending: &Ending,
+    transcript: &mut Transcript,
+    tokens: &mut Tokens<impl Outlet>,
+    reports: &mut Reports<'_, impl Desk>,
+    price: impl Fn(&Usage) -> Option<MicroUsd>,
+) -> Option<(ReportAttempt, ReportReply)> {
+    if ending.has_no_lease() {
+        tokens.forget();
+    }
+    tokens.flush_during(reports.conclude(ending, transcript, price)).await
 }
 
 /// A panic ends its attempt and nothing else.
