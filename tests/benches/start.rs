@@ -128,7 +128,12 @@ fn state() -> State {
         let target = CancelTarget::Run(submit.run_id);
         run(Command::Submit(Box::new(submit)));
         if n < ENDED {
-            run(Command::Cancel(Cancel { target, actor: Actor::runtime(), reason: String::new() }));
+            run(Command::Cancel(Cancel {
+                target,
+                submitted_before: None,
+                actor: Actor::runtime(),
+                reason: String::new(),
+            }));
         }
     }
     state

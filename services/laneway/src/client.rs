@@ -73,12 +73,17 @@ impl Client {
 
     /// Cancels runs; with `wait` in the request, answers at their end, as long as that takes.
     pub async fn cancel(&self, request: &CancelRuns) -> Result<CancelReply, ApiError> {
-        if !request.wait {
-            return self.ask(Endpoint::RunsCancel, request).await;
+        let mut at_once = CancelRuns { wait: false, wait_ms: None, ..request.clone() };
+        // IMPORTANT: fixed before the first sending, in the time that submits are counted in: when its answer is lost, the
+        // same request once more must not reach runs that came after it.
+        if request.run_id.is_none() && request.submitted_before.is_none() {
+            at_once.submitted_before = Some(self.status(PATIENCE).await?.time.plus_millis(1));
         }
-        let wait_ms = request.wait_ms.unwrap_or(laneway_contract::DEFAULT_WAIT_MS);
-        let mut reply: CancelReply = self.ask_long(Endpoint::RunsCancel, request, wait_ms).await?;
-        // Waited for one by one: the same cancel once more would also concern runs that came after it.
+        let mut reply: CancelReply = self.ask(Endpoint::RunsCancel, &at_once).await?;
+        if !request.wait {
+            return Ok(reply);
+        }
+        // Waited for one by one: each of these questions can be asked again without harm.
         for row in reply.runs.iter_mut().filter(|run| !run.state.is_terminal()) {
             let RunView { status, .. } = self.wait_to_end(row.run_id).await?.run;
             (row.state, row.receipt) = (status.state, status.cancel.map(|receipt| *receipt));
@@ -181,3 +186,6 @@ fn chunk(payload: &[u8]) -> Option<Chunk> {
 pub(crate) fn stream_error(name: &str, error: &dyn std::error::Error) -> CliError {
     CliError::Stream { doing: name.to_owned(), reason: error.to_string() }
 }
+
+#[cfg(test)]
+mod tests;

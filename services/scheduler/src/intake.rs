@@ -30,6 +30,8 @@ const EXPIRES: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_millis(500);
 /// Between two requests that the server refuses, and before a message comes again that could not be decided.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The longest such pause is the first, doubled so often.
+const MAX_DOUBLINGS: u64 = 6;
 /// How long what is under way may take after the close.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// The name of the leader's consumer.
@@ -127,11 +129,11 @@ impl Intake {
 
     async fn decide(&self, message: jetstream::Message) {
         let verdict = match place(&message) {
-            Some(known) => {
+            Some((known, deliveries)) => {
                 // Delivered again while it is in hand: the first is acknowledged for both.
                 let Some(in_hand) = self.memory.take(known.stream_seq) else { return };
                 tokio::select! {
-                    verdict = self.verdict(known, &in_hand) => verdict,
+                    verdict = self.verdict(known, deliveries, &in_hand) => verdict,
                     () = self.patience() => Verdict::Again(Duration::ZERO),
                 }
             }
@@ -150,7 +152,7 @@ impl Intake {
         sleep(PATIENCE).await;
     }
 
-    async fn verdict(&self, message: Message<'_>, in_hand: &InHand<'_>) -> Verdict {
+    async fn verdict(&self, message: Message<'_>, deliveries: u64, in_hand: &InHand<'_>) -> Verdict {
         let error = match submit(&self.bus, &self.desk, message).await {
             Ok(()) => {
                 in_hand.forget();
@@ -161,7 +163,7 @@ impl Intake {
             Err(Refusal::Error(error)) => error,
         };
         let faults = if error.code == ErrorCode::Internal { in_hand.fault() } else { 0 };
-        match again_after(&error, faults) {
+        match again_after(&error, faults, deliveries) {
             Some(after) => Verdict::Again(after),
             None => self.reject(message, &error, in_hand).await,
         }
@@ -188,19 +190,20 @@ async fn acknowledge(message: &jetstream::Message, kind: AckKind) {
     }
 }
 
-/// The message with its place in the stream.
-fn place(message: &jetstream::Message) -> Option<Message<'_>> {
+/// The message with its place in the stream, and how often it has been delivered.
+fn place(message: &jetstream::Message) -> Option<(Message<'_>, u64)> {
     let info = message
         .info()
         .inspect_err(|error| tracing::warn!(%error, "a message of the intake does not say where it stands"))
         .ok()?;
-    Some(Message {
+    let placed = Message {
         subject: &message.subject,
         headers: message.headers.as_ref(),
         body: &message.payload,
         stream_seq: info.stream_sequence,
         published_nanos: info.published.unix_timestamp_nanos(),
-    })
+    };
+    Some((placed, info.delivered.unsigned_abs()))
 }
 
 /// Submits the body, as `runs.submit` would.
@@ -219,12 +222,16 @@ async fn submit(bus: &Bus, desk: &Desk, message: Message<'_>) -> Result<(), Refu
 }
 
 /// When to try again what failed for a reason that passes; none when it will not. `faults` is how often it met a fault of ours.
-fn again_after(error: &ApiError, faults: u32) -> Option<Duration> {
+fn again_after(error: &ApiError, faults: u32, deliveries: u64) -> Option<Duration> {
+    let asked = error.details.get("retry_after_ms").and_then(serde_json::Value::as_u64).map(Duration::from_millis);
     match error.code {
-        ErrorCode::QueueFull | ErrorCode::Overloaded | ErrorCode::Unavailable => {
-            let asked = error.details.get("retry_after_ms").and_then(serde_json::Value::as_u64);
-            Some(asked.map_or(PAUSE, Duration::from_millis))
+        // What is full stays so for long, and a million messages that come each second leave the leader no time for runs. By
+        // the server's count, because all of them may wait here, which is more than this process remembers.
+        ErrorCode::QueueFull | ErrorCode::Overloaded => {
+            Some(doubled(deliveries.saturating_sub(1)).max(asked.unwrap_or_default()))
         }
+        // Whatever is missing may be back the next moment, and then nobody should wait for a minute.
+        ErrorCode::Unavailable => Some(asked.unwrap_or(PAUSE)),
         ErrorCode::Internal => (faults < MAX_FAULTS).then_some(PAUSE),
         ErrorCode::BadRequest
         | ErrorCode::UnknownField
@@ -245,6 +252,11 @@ fn again_after(error: &ApiError, faults: u32) -> Option<Duration> {
         | ErrorCode::UnknownModel
         | ErrorCode::ExceedsLimit => None,
     }
+}
+
+/// The first pause, doubled so often.
+fn doubled(times: u64) -> Duration {
+    PAUSE * (1 << times.min(MAX_DOUBLINGS))
 }
 
 #[cfg(test)]

@@ -50,6 +50,30 @@ async fn a_run_from_submit_to_its_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_that_is_sent_again_leaves_alone_what_came_later() {
+    let world = World::start().await;
+    let _scheduler = world.scheduler("one").await;
+    let with_token = |text| SubmitRun { cancellation_token: Some("t".to_owned()), ..submit(text) };
+    let (early, late) = (with_token("early"), with_token("late"));
+    world.submit(&early).await;
+    let (early, before) = (early.run_id.unwrap(), world.status().await.time.plus_millis(1));
+    let request = CancelRuns {
+        run_id: None,
+        cancellation_token: Some("t".to_owned()),
+        submitted_before: Some(before),
+        ..CancelRuns::of_run(early, actor(), "enough".to_owned())
+    };
+    let reply: CancelReply = world.ask(Endpoint::RunsCancel, &request).await.unwrap();
+    let states: Vec<_> = reply.runs.iter().map(|run| (run.run_id, run.state)).collect();
+    assert_eq!((states, reply.done), (vec![(early, JobState::Cancelled)], true));
+    while world.status().await.time < before {}
+    world.submit(&late).await;
+    let again: CancelReply = world.ask(Endpoint::RunsCancel, &request).await.unwrap();
+    assert_eq!((again.runs, again.done), (vec![], true));
+    assert_eq!(world.get(late.run_id.unwrap()).await.run.status.state, JobState::Queued);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_reaches_runs_wherever_they_are() {
     let world = World::start().await;
     let _scheduler = world.scheduler("one").await;

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{EPOCH, World, chunk, first_text, within};
 use laneway_contract::{
@@ -71,6 +71,40 @@ async fn a_refused_claim_is_acknowledged_and_nothing_more() {
     world.answer(|answers| answers.claim = Ok(()));
     let next = world.dispatch().await;
     assert_eq!(report_of(&mut world).await.run_id, next);
+}
+
+/// Under another number it would be refused: the scheduler may have granted it when nobody heard so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_is_asked_for_under_its_number_until_it_is_answered() {
+    let mut world = World::start("echo/default", 2).await;
+    world.answer(|answers| (answers.claim, answers.timeout_ms) = (Err(ErrorCode::Unavailable), 1_000));
+    let run_id = world.dispatch().await;
+    let (first, began) = (within(world.claims.recv()).await.unwrap(), Instant::now());
+    // Longer than a round of tries, and than the server waits for an acknowledgement.
+    while began.elapsed() < Duration::from_secs(17) {
+        assert_eq!(within(world.claims.recv()).await.unwrap(), first);
+    }
+    world.answer(|answers| answers.claim = Ok(()));
+    let report = report_of(&mut world).await;
+    assert_eq!((report.run_id, report.messages.len()), (run_id, 0));
+    assert_eq!(outcome(&report).result, AttemptResult::HandedBack, "the time of the attempt has passed");
+    world.all_dispatches_acknowledged().await;
+    while let Ok(claim) = world.claims.try_recv() {
+        assert_eq!(claim, first);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leaving_worker_asks_for_a_claim_until_its_time_to_drain_is_over() {
+    let change = |config| WorkerConfig { drain: Duration::from_secs(1), ..config };
+    let mut world = World::start_with("echo/default", 1, change).await;
+    world.answer(|answers| answers.claim = Err(ErrorCode::Unavailable));
+    world.dispatch().await;
+    within(world.claims.recv()).await.unwrap();
+    let began = Instant::now();
+    world.stop();
+    world.ended().await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5), "it does not wait for an answer for ever");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,7 +15,8 @@ use crate::{Bus, BusError};
 /// A consumer whose messages are fetched.
 pub type PullConsumer = Consumer<Config>;
 
-/// A claim is asked for 10 s and answers before its message is acknowledged; one that a lost worker took is void by then.
+/// A worker that still asks for the claim says so after each round of tries, of 10 s; one that a lost worker took is void by
+/// then.
 const DISPATCH_ACK_WAIT: Duration = Duration::from_millis(DISPATCH_CLAIM_MS + 10_000);
 /// A frame is stored, or its leader deposed, within this time.
 const INTAKE_ACK_WAIT: Duration = Duration::from_secs(30);

@@ -78,7 +78,12 @@ fn snapshot(figures: &mut BTreeMap<String, f64>) {
     for n in 0..ENDED {
         bench.submit(n);
         let target = CancelTarget::Run(RunId::from_uuid(bench.last_uuid()));
-        bench.run(&Command::Cancel(Cancel { target, actor: Actor::runtime(), reason: String::new() }));
+        bench.run(&Command::Cancel(Cancel {
+            target,
+            submitted_before: None,
+            actor: Actor::runtime(),
+            reason: String::new(),
+        }));
     }
     for n in 0..LIVE {
         bench.submit(n);

@@ -236,6 +236,8 @@ impl Submit {
 pub struct Cancel {
     /// Which runs.
     pub target: CancelTarget,
+    /// Of those only the ones that were submitted before.
+    pub submitted_before: Option<Timestamp>,
     /// Who asks.
     pub actor: Actor,
     /// Why.
@@ -245,6 +247,12 @@ pub struct Cancel {
 impl Cancel {
     /// Runs that one turn cancels at most, so that a turn stays below its bound.
     pub const BATCH: usize = 200;
+
+    /// Whether a run of its target was submitted early enough.
+    #[must_use]
+    pub fn reaches(&self, submitted_at: Timestamp) -> bool {
+        self.submitted_before.is_none_or(|before| submitted_at < before)
+    }
 }
 
 /// Which runs a cancel concerns.

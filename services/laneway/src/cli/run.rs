@@ -229,6 +229,7 @@ async fn cancel(context: &Context, client: &Client, args: CancelArgs) -> Result<
         run_id: args.which.run,
         session_id: args.which.session,
         cancellation_token: args.which.token,
+        submitted_before: None,
         actor: context.actor.clone(),
         reason: args.reason,
         wait: args.wait,

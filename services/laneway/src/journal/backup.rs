@@ -14,7 +14,7 @@ use laneway_bus::async_nats::HeaderMap;
 use laneway_contract::Stream;
 use serde::{Deserialize, Serialize};
 
-use super::raw::{self, Raw};
+use super::raw::{self, Found, Raw};
 use crate::exit::CliError;
 use crate::output::Output;
 
@@ -76,9 +76,23 @@ pub(super) async fn write(bus: &Bus, out: Output, path: &Path) -> Result<(), Cli
             writer.line(&line(kind, message))
         });
         let last = last.await?;
+        all_of(&found, messages)?;
         writer.line(&Line::Stream { stream: kind, last, messages, replicas: found.config.num_replicas })?;
     }
     writer.end()
+}
+
+/// Compares what was read with what the stream says that it holds: a backup that is short would agree with itself, and a
+/// repair cuts what it does not have. Nobody writes by then.
+fn all_of(found: &Found, messages: u64) -> Result<(), CliError> {
+    if messages == found.messages {
+        return Ok(());
+    }
+    let held = found.messages;
+    let why = format!(
+        "it says that it holds {held} messages, and {messages} were delivered: start nats-server again, then repeat"
+    );
+    Err(raw::unreadable(&found.config.name, &why))
 }
 
 /// Saves these messages, as [`write`] does those of the streams.
@@ -188,4 +202,20 @@ fn map(headers: &[(String, String)]) -> HeaderMap {
 
 fn file_error(path: &Path, source: std::io::Error) -> CliError {
     CliError::File { what: path.display().to_string(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use laneway_bus::async_nats::jetstream::stream::Config;
+
+    use super::{Found, all_of};
+
+    #[test]
+    fn what_is_saved_is_all_that_the_stream_says_it_holds() {
+        let found = Found { last: 9, messages: 7, config: Config::default() };
+        assert!(all_of(&found, 7).is_ok());
+        for messages in [0, 6, 8] {
+            assert!(all_of(&found, messages).is_err(), "{messages}");
+        }
+    }
 }

@@ -61,7 +61,7 @@ pub(super) async fn each(
     stream: Stream,
     first: u64,
     out: Output,
-    mut take: impl FnMut(Raw) -> Result<(), CliError>,
+    take: impl FnMut(Raw) -> Result<(), CliError>,
 ) -> Result<u64, CliError> {
     let name = bus.prefix().stream(stream);
     let Some(Found { last, messages, .. }) = find(bus, stream).await? else { return Ok(0) };
@@ -80,26 +80,42 @@ pub(super) async fn each(
     if consumer.cached_info().num_pending == 0 {
         return Ok(last);
     }
-    let mut delivered = consumer.messages().await.map_err(|e| error(&e))?;
-    let (mut sequence, mut said) = (0, Instant::now());
-    while sequence < last {
-        let silent = |_| unreadable(&name, &format!("nothing was delivered behind {sequence}"));
-        let Some(message) = tokio::time::timeout(NEXT, delivered.next()).await.map_err(silent)? else { break };
+    let delivered = consumer.messages().await.map_err(|e| error(&e))?;
+    let delivered = delivered.map(|message| {
         let message = message.map_err(|e| error(&e))?;
         let info = message.info().map_err(|e| error(&e))?;
-        let pending = info.pending;
-        sequence = info.stream_sequence;
+        let (sequence, pending) = (info.stream_sequence, info.pending);
         let message = message.message;
-        take(Raw {
-            sequence,
-            subject: message.subject.to_string(),
-            headers: message.headers.unwrap_or_default(),
-            payload: message.payload,
-        })?;
+        let subject = message.subject.to_string();
+        let headers = message.headers.unwrap_or_default();
+        Ok((Raw { sequence, subject, headers, payload: message.payload }, pending))
+    });
+    hand_over(&name, last, delivered, out, take).await
+}
+
+/// Hands over what is delivered, each with the number of those that are still to come, up to `last` or the last there is.
+async fn hand_over(
+    name: &str,
+    last: u64,
+    delivered: impl futures::Stream<Item = Result<(Raw, u64), CliError>>,
+    out: Output,
+    mut take: impl FnMut(Raw) -> Result<(), CliError>,
+) -> Result<u64, CliError> {
+    tokio::pin!(delivered);
+    let (mut sequence, mut said) = (0, Instant::now());
+    while sequence < last {
+        let silent = |_| unreadable(name, &format!("nothing was delivered behind {sequence}"));
+        let next = tokio::time::timeout(NEXT, delivered.next()).await.map_err(silent)?;
+        // IMPORTANT: what was read so far must not pass for all of it: a repair writes nothing else again.
+        let ended = || unreadable(name, &format!("the delivery ended behind {sequence} of {last}"));
+        let (message, pending) = next.ok_or_else(ended)??;
+        sequence = message.sequence;
+        take(message)?;
         if said.elapsed() > SAY_EVERY {
             said = Instant::now();
             out.note(format!("{name}: {sequence} of {last} read"))?;
         }
+        // There are holes up to the end.
         if pending == 0 {
             break;
         }
@@ -124,4 +140,45 @@ pub(super) async fn get(bus: &Bus, stream: Stream, sequence: u64) -> Result<Opti
 
 pub(super) fn unreadable(stream: &str, error: &dyn std::fmt::Display) -> CliError {
     CliError::Stream { doing: format!("read {stream}"), reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use futures::stream;
+
+    use super::{Bytes, CliError, HeaderMap, Output, Raw, hand_over};
+
+    /// How it ends when these are delivered of a stream whose last is 5, and which were handed over.
+    async fn read(sequences: &[u64], pending_of_last: u64) -> (Result<u64, CliError>, Vec<u64>) {
+        let raw = |sequence| Raw { sequence, subject: String::new(), headers: HeaderMap::new(), payload: Bytes::new() };
+        let to_come = |place: usize| (sequences.len() - 1 - place) as u64 + pending_of_last;
+        let delivered = sequences.iter().enumerate().map(|(place, sequence)| Ok((raw(*sequence), to_come(place))));
+        let mut taken = Vec::new();
+        let take = |raw: Raw| {
+            taken.push(raw.sequence);
+            Ok(())
+        };
+        let end = hand_over("a stream", 5, stream::iter(delivered), Output::new(true), take).await;
+        (end, taken)
+    }
+
+    #[tokio::test]
+    async fn a_delivery_that_ends_early_is_no_end_of_the_stream() {
+        for (sequences, pending) in [(&[][..], 0), (&[1, 2, 3], 2), (&[1, 4], 1)] {
+            let (end, taken) = read(sequences, pending).await;
+            let error = end.unwrap_err().to_string();
+            assert_eq!(taken, sequences);
+            assert!(error.contains(&format!("ended behind {} of 5", sequences.last().unwrap_or(&0))), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_read_to_its_last_or_the_holes_at_its_end() {
+        for (sequences, pending, all) in [(&[1, 2, 3, 4, 5, 6][..], 0, &[1, 2, 3, 4, 5][..]), (&[2, 3], 0, &[2, 3])] {
+            let (end, taken) = read(sequences, pending).await;
+            assert_eq!((end.unwrap(), &taken[..]), (5, all));
+        }
+    }
 }

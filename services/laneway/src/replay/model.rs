@@ -172,7 +172,12 @@ impl Model<'_> {
             }
             Asked::Cancel { run_id, actor, reason } => {
                 let (actor, reason) = (actor.clone(), reason.clone());
-                self.command(&Command::Cancel(Cancel { target: CancelTarget::Run(*run_id), actor, reason }));
+                self.command(&Command::Cancel(Cancel {
+                    target: CancelTarget::Run(*run_id),
+                    submitted_before: None,
+                    actor,
+                    reason,
+                }));
             }
             Asked::Pause(pause) => drop(self.command(&Command::Pause(pause.clone()))),
             Asked::End(end) => drop(self.command(&Command::End(end.clone()))),

@@ -224,7 +224,10 @@ impl Yesterday {
 
     pub(crate) fn cancel(&mut self, after_ms: i64, run: RunId) {
         let target = CancelTarget::Run(run);
-        self.ask(after_ms, Command::Cancel(Cancel { target, actor: actor(), reason: "enough".to_owned() }));
+        self.ask(
+            after_ms,
+            Command::Cancel(Cancel { target, submitted_before: None, actor: actor(), reason: "enough".to_owned() }),
+        );
     }
 
     /// Somebody comes by in this rhythm and approves what waits for it.

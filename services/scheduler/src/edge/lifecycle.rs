@@ -7,12 +7,15 @@ use super::check::{self, bad};
 
 /// `runs.cancel`: exactly one target, and for how many milliseconds to wait for the end of its runs.
 pub(crate) fn cancel(request: CancelRuns) -> Result<(Cancel, Option<u64>), ApiError> {
-    let CancelRuns { run_id, session_id, cancellation_token, actor, reason, wait, wait_ms } = request;
+    let CancelRuns { run_id, session_id, cancellation_token, submitted_before, actor, reason, wait, wait_ms } = request;
     check::actor(&actor, &reason)?;
     if wait_ms.is_some() && !wait {
         return Err(bad("wait_ms", "is for a request with wait: true"));
     }
     let wait_ms = check::number("wait_ms", wait_ms, 0, MAX_WAIT_MS, DEFAULT_WAIT_MS)?;
+    if submitted_before.is_some() && run_id.is_some() {
+        return Err(bad("submitted_before", "is for the runs of a session or a token"));
+    }
     let target = match (run_id, session_id, cancellation_token) {
         (Some(run), None, None) => CancelTarget::Run(run),
         (None, Some(session), None) => CancelTarget::Session(session),
@@ -25,7 +28,7 @@ pub(crate) fn cancel(request: CancelRuns) -> Result<(Cancel, Option<u64>), ApiEr
             return Err(ApiError::new(ErrorCode::BadRequest, message));
         }
     };
-    Ok((Cancel { target, actor, reason }, wait.then_some(wait_ms)))
+    Ok((Cancel { target, submitted_before, actor, reason }, wait.then_some(wait_ms)))
 }
 
 /// What is to become of a session.

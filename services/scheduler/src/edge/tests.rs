@@ -448,6 +448,10 @@ fn a_cancel_has_one_target_and_an_actor() {
     bad(json!({"run_id": RUN, "actor": actor, "reason": "x".repeat(129)}));
     bad(json!({"run_id": RUN, "actor": actor, "wait_ms": 10}));
     bad(json!({"run_id": RUN, "actor": actor, "wait": true, "wait_ms": 600_001}));
+    let before = "2026-01-02T03:04:05.006Z";
+    bad(json!({"run_id": RUN, "actor": actor, "submitted_before": before}));
+    let (older, _) = cancelled(json!({"session_id": SESSION, "actor": actor, "submitted_before": before})).unwrap();
+    assert_eq!(older.submitted_before.map(|before| before.to_string()).as_deref(), Some(before));
     let (by_token, wait_ms) = cancelled(json!({"cancellation_token": "t", "actor": actor})).unwrap();
     assert!(matches!(by_token.target, CancelTarget::Token(token) if token == "t"));
     assert_eq!(wait_ms, None);

@@ -5,12 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::PAUSE;
+use super::doubled;
 
 /// Messages of which something is known at a time. Of others it begins anew.
 const MAX_KNOWN: usize = 4_096;
-/// The longest wait before a letter is tried again is the first, doubled so often.
-const MAX_DOUBLINGS: u32 = 6;
 
 /// By sequence in the stream.
 #[derive(Debug, Default)]
@@ -109,7 +107,7 @@ impl InHand<'_> {
     /// Its letter was not kept. How long to wait.
     pub(super) fn back_off(&self) -> Duration {
         self.memory.change(self.stream_seq, |known| {
-            let wait = PAUSE * 2_u32.pow(known.failures.min(MAX_DOUBLINGS));
+            let wait = doubled(known.failures.into());
             known.failures = known.failures.saturating_add(1);
             wait
         })

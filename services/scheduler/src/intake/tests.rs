@@ -91,7 +91,7 @@ fn a_letter_keeps_of_the_headers_what_is_of_use_and_no_content() {
 
 #[test]
 fn what_passes_comes_again_and_what_does_not_is_a_dead_letter() {
-    let after = |code, faults| again_after(&ApiError::new(code, ""), faults);
+    let after = |code, faults| again_after(&ApiError::new(code, ""), faults, 1);
     for code in ErrorCode::ALL {
         let passes =
             matches!(code, ErrorCode::QueueFull | ErrorCode::Overloaded | ErrorCode::Unavailable | ErrorCode::Internal);
@@ -99,8 +99,22 @@ fn what_passes_comes_again_and_what_does_not_is_a_dead_letter() {
     }
     assert_eq!(after(ErrorCode::Internal, MAX_FAULTS), None);
     assert!(after(ErrorCode::Internal, MAX_FAULTS - 1).is_some());
-    let asked = ApiError::new(ErrorCode::QueueFull, "").with_details(json!({"retry_after_ms": 250}));
-    assert_eq!(again_after(&asked, 0), Some(Duration::from_millis(250)));
+}
+
+/// Else all that wait for a full queue come back each second for ever.
+#[test]
+fn what_is_refused_for_now_comes_less_and_less_often() {
+    let waits = |code, asked: u64| -> Vec<_> {
+        let error = ApiError::new(code, "").with_details(json!({"retry_after_ms": asked}));
+        let deliveries = [1, 2, 3, 4, 5, 6, 7, 8, u64::MAX];
+        deliveries.map(|deliveries| again_after(&error, 0, deliveries).unwrap().as_millis()).to_vec()
+    };
+    let doubled = [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 64_000, 64_000];
+    for code in [ErrorCode::QueueFull, ErrorCode::Overloaded] {
+        assert_eq!(waits(code, 250), doubled, "{code}");
+        assert_eq!(waits(code, 5_000)[..4], [5_000, 5_000, 5_000, 8_000], "{code}: at least what it asks for");
+    }
+    assert_eq!(waits(ErrorCode::Unavailable, 250), [250; 9], "as soon as somebody answers again");
 }
 
 #[test]

@@ -5,9 +5,6 @@
 use laneway_contract::*;
 use laneway_journal::testing::Rng;
 
-/// A claim that nobody answers is given up after this time.
-const CLAIM_PATIENCE_MS: u64 = 10_000;
-
 /// An attempt at a worker. Times are those of the worker's own clock, in milliseconds.
 pub(super) struct Attempt {
     pub(super) key: u64,
@@ -59,10 +56,6 @@ pub(super) enum Doing {
 impl Attempt {
     pub(super) fn new(key: u64, delivery: u64, dispatch: DispatchMessage, claim_id: u64) -> Self {
         Self { key, delivery, dispatch, claim_id, claim_sent_at: None, asked: None, renewal: None, held: None }
-    }
-
-    pub(super) fn gives_up_claiming(&self, now: u64) -> bool {
-        self.held.is_none() && self.claim_sent_at.is_some_and(|sent| now >= sent + CLAIM_PATIENCE_MS)
     }
 
     /// When it has something to do by itself.

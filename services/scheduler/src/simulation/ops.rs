@@ -243,6 +243,7 @@ impl World {
             run_id,
             session_id,
             cancellation_token,
+            submitted_before: None,
             actor: person(),
             reason,
             wait: false,

@@ -127,9 +127,7 @@ impl World {
         let now = self.workers[index].clock(self.now);
         let attempt = &mut self.workers[index].attempts[place];
         let Some(held) = &attempt.held else {
-            if attempt.gives_up_claiming(now) {
-                self.forget(index, place);
-            } else if attempt.asked.is_none() {
+            if attempt.asked.is_none() {
                 self.claim(index, place, now);
             }
             return;
@@ -296,8 +294,10 @@ impl World {
                 let plan = Plan::draw(&mut self.rng, calm || heedless);
                 let now = self.workers[index].clock(self.now);
                 let attempt = &mut self.workers[index].attempts[place];
-                let held = Held::new(&claim, attempt.claim_sent_at.unwrap_or(now), plan);
-                let over = held.over(now);
+                let sent_at = attempt.claim_sent_at.unwrap_or(now);
+                let held = Held::new(&claim, sent_at, plan);
+                let is_late = now - sent_at >= claim.timeout_ms.clamp(DISPATCH_CLAIM_MS, WORKER_BOUND_MS);
+                let over = if is_late { Some(AttemptResult::HandedBack) } else { held.over(now) };
                 attempt.held = Some(held);
                 match over {
                     Some(result) => self.halt(index, place, result),

@@ -18,7 +18,7 @@ pub(crate) enum Ending {
     Failed(RunError),
     /// It was not let go on.
     Halted(Halt),
-    /// The worker is leaving and has not called the provider.
+    /// The worker has not called the provider and does not: it is leaving, or its claim was answered too late.
     HandedBack,
 }
 
@@ -70,6 +70,11 @@ impl Ending {
     pub(crate) fn no_window(code: &str) -> Self {
         let message = format!("the session store refused the window of the attempt with {code}");
         Self::Failed(error("window_refused", &message, ErrorClass::Internal, true))
+    }
+
+    /// Whether it ended because its lease has: another attempt may be under way.
+    pub(crate) const fn has_no_lease(&self) -> bool {
+        matches!(self, Self::Halted(Halt::Lapsed | Halt::Refused))
     }
 
     /// What is reported; nothing when nobody would take it.

@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicU64;
 
 use futures::FutureExt;
 use laneway_bus::async_nats::jetstream::Message;
-use laneway_contract::DispatchMessage;
+use laneway_contract::{DispatchMessage, MicroUsd, ReportAttempt, ReportReply, Usage};
 use laneway_providers::Attempt;
 use tracing::Instrument;
 
@@ -47,7 +47,12 @@ pub(crate) async fn execute(worker: &Worker, message: &Message) {
     async {
         let claim_id = claim::new_id(dispatch.run_id);
         let signal = worker.stops.listen(dispatch.run_id, claim_id);
-        match claim(worker, &dispatch, claim_id).await {
+        let asked = worker.cut_off.unless_requested(claim(worker, &dispatch, message, claim_id)).await;
+        let Some(claim) = asked else {
+            tracing::warn!("left before the claim was answered: if it was granted, the run waits for its lease to end");
+            return;
+        };
+        match claim {
             Claim::Granted(claimed) => {
                 acknowledge(message).await;
                 attempt(worker, claimed, &signal).await;
@@ -56,8 +61,6 @@ pub(crate) async fn execute(worker: &Worker, message: &Message) {
                 tracing::debug!(code = %error.code, "claim refused");
                 acknowledge(message).await;
             }
-            // Nobody knows whether it was claimed; the message comes again.
-            Claim::Unanswered(error) => tracing::warn!(%error, "claim not answered"),
         }
     }
     .instrument(span)
@@ -66,13 +69,19 @@ pub(crate) async fn execute(worker: &Worker, message: &Message) {
 
 /// Executes a claimed attempt and reports it.
 async fn attempt(worker: &Worker, claimed: Claimed, signal: &StopSignal) {
+    let is_late = claimed.is_late();
     let Claimed { attempt, sent_at, answered_at, wall_time } = claimed;
     let lease = Lease::claimed(sent_at, attempt.lease().timeout_ms);
     let mut transcript = Transcript::new(answered_at);
     let mut tokens = Tokens::new(TokenSubject::new(worker.bus.clone(), attempt.lease().run_id), attempt.lease());
 
     let mut reports = Reports::new(worker, attempt.lease());
-    let (ending, told_at) = run_out(worker, &attempt, lease, signal, &mut transcript, &mut tokens, &mut reports).await;
+    let (ending, told_at) = if is_late {
+        // Whether its lease still holds only the scheduler knows, which takes the run back if so and refuses if not.
+        (Ending::HandedBack, None)
+    } else {
+        run_out(worker, &attempt, lease, signal, &mut transcript, &mut tokens, &mut reports).await
+    };
     // From here on the provider's connection is closed.
     if let Some(told_at) = told_at {
         transcript.stopped(told_at, clock::boot_ms());
@@ -80,10 +89,7 @@ async fn attempt(worker: &Worker, claimed: Claimed, signal: &StopSignal) {
     log(&attempt, &ending);
     let ended_at = clock::wall();
     let price = |usage: &_| worker.config.catalog.cost(attempt.model_id(), usage);
-    if matches!(ending, Ending::Halted(Halt::Lapsed)) {
-        tokens.forget();
-    }
-    let concluded = tokens.flush_during(reports.conclude(&ending, &mut transcript, price)).await;
+    let concluded = conclude(&ending, &mut transcript, &mut tokens, &mut reports, price).await;
     let Some((report, reply)) = concluded else { return };
     tokens.end(&report, reply.state).await;
     trace::record(&attempt, &transcript, &report, reply.state, wall_time, ended_at);
@@ -110,6 +116,20 @@ async fn run_out(
         }
         ending = caught(work(worker, attempt, &gate, transcript, tokens, reports)) => (ending, None),
     }
+}
+
+/// Reports how it ended, and publishes meanwhile what waits: nothing of an attempt whose lease has ended.
+async fn conclude(
+    ending: &Ending,
+    transcript: &mut Transcript,
+    tokens: &mut Tokens<impl Outlet>,
+    reports: &mut Reports<'_, impl Desk>,
+    price: impl Fn(&Usage) -> Option<MicroUsd>,
+) -> Option<(ReportAttempt, ReportReply)> {
+    if ending.has_no_lease() {
+        tokens.forget();
+    }
+    tokens.flush_during(reports.conclude(ending, transcript, price)).await
 }
 
 /// A panic ends its attempt and nothing else.

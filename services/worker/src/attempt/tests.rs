@@ -1,18 +1,22 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use futures::FutureExt;
+use laneway_bus::BusError;
 use laneway_contract::{
     ApiError, AttemptResult, ClaimReply, ErrorClass, ErrorCode, Finish, GenerationSettings, JobState, MessageRole,
-    MicroUsd, ModelId, ReportAttempt, ReportReply, RunError, RunId, SessionId, Stop, Timestamp, Usage,
+    MicroUsd, ModelId, Piece, ReportAttempt, ReportReply, RunError, RunId, SessionId, Stop, Timestamp, Usage,
 };
 use serde_json::json;
 
-use super::caught;
 use super::ending::{Ending, Halt};
 use super::report::{Desk, Reports, build, call_of_tool};
+use super::tokens::{Outlet, Tokens};
 use super::transcript::Transcript;
+use super::{caught, conclude};
 
 /// A claim's answer.
 pub(super) fn claim() -> ClaimReply {
@@ -178,6 +182,36 @@ fn a_refused_report_ends_the_attempt() {
 #[test]
 fn a_lease_that_is_over_is_not_reported() {
     assert_eq!(build(&claim(), 0, &Ending::Halted(Halt::Refused), &transcript("half"), |_| None), None);
+}
+
+/// How many chunks were sent.
+#[derive(Clone, Default)]
+struct Counted(Arc<AtomicUsize>);
+
+impl Outlet for Counted {
+    async fn send(&self, _chunk: Bytes) -> Result<(), BusError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Another attempt may be streaming by then.
+#[test]
+fn what_waits_is_published_at_the_end_unless_the_lease_is_over() {
+    let check = |ending: Ending, sent| {
+        let (claim, desk, outlet) = (claim(), Noting::answering(&[Ok(())]), Counted::default());
+        let mut tokens = Tokens::new(outlet.clone(), &claim);
+        tokens.push(Piece::Text("half".to_owned()));
+        let mut reports = Reports::new(&desk, &claim);
+        let ended = conclude(&ending, &mut transcript("half"), &mut tokens, &mut reports, |_| None).now_or_never();
+        assert!(ended.is_some());
+        assert_eq!(outlet.0.load(Ordering::Relaxed), sent, "{ending:?}");
+    };
+    check(Ending::Halted(Halt::Lapsed), 0);
+    check(Ending::Halted(Halt::Refused), 0);
+    check(Ending::Halted(Halt::CutOff), 1);
+    check(Ending::Halted(Halt::Stop(Stop::Cancel)), 1);
+    check(failed(), 1);
 }
 
 #[tokio::test]

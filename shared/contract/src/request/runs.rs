@@ -199,6 +199,10 @@ pub struct CancelRuns {
     pub session_id: Option<SessionId>,
     /// All runs with this token.
     pub cancellation_token: Option<String>,
+    /// Of a session or a token only the runs that were submitted before, in journal time. A request with it that is sent
+    /// again reaches nothing that came after its first sending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submitted_before: Option<Timestamp>,
     /// Who asks.
     pub actor: Actor,
     /// Why, at most 128 bytes.
@@ -219,6 +223,7 @@ impl CancelRuns {
             run_id: Some(run_id),
             session_id: None,
             cancellation_token: None,
+            submitted_before: None,
             actor,
             reason,
             wait: false,

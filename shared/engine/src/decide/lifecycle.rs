@@ -10,14 +10,21 @@ use crate::weight::one_step;
 
 impl State {
     pub(super) fn cancel(&self, command: &Cancel, now: Timestamp) -> Result<Vec<Event>, ApiError> {
-        let runs = self.cancel_targets(&command.target)?;
+        let runs = self.cancel_targets(command)?;
         let runs = runs.into_iter().filter_map(|id| self.runs.get(&id));
         let events = runs.filter_map(|run| cancel_run(run, &command.actor, &command.reason, now));
         Ok(one_step(events))
     }
 
     /// The live runs that a cancel concerns; `not_found` for a run or session that never was.
-    pub fn cancel_targets(&self, target: &CancelTarget) -> Result<Vec<RunId>, ApiError> {
+    pub fn cancel_targets(&self, command: &Cancel) -> Result<Vec<RunId>, ApiError> {
+        let mut runs = self.targets(&command.target)?;
+        let submitted_at = |id: &RunId| self.runs.get(id).map(|run| run.record.status.submitted_at);
+        runs.retain(|id| submitted_at(id).is_some_and(|at| command.reaches(at)));
+        Ok(runs)
+    }
+
+    fn targets(&self, target: &CancelTarget) -> Result<Vec<RunId>, ApiError> {
         match target {
             CancelTarget::Run(id) if self.runs.contains_key(id) => Ok(vec![*id]),
             CancelTarget::Run(id) if self.ended.contains_key(id) => Ok(Vec::new()),

@@ -178,7 +178,12 @@ fn no_turn_outgrows_a_frame_however_large_its_runs_are() {
         }
     }
     end(&mut world, ended, SessionState::Cancelled, true).unwrap();
-    let token = Cancel { target: CancelTarget::Token("t".to_owned()), actor: actor(), reason: String::new() };
+    let token = Cancel {
+        target: CancelTarget::Token("t".to_owned()),
+        submitted_before: None,
+        actor: actor(),
+        reason: String::new(),
+    };
     loop {
         let outcome = world.state.turn(&Command::Cancel(token.clone()), &world.hints, world.now).unwrap();
         assert!(bytes_of(&outcome.events) < FRAME_BYTES, "{}", bytes_of(&outcome.events));

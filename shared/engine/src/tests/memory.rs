@@ -34,7 +34,12 @@ fn budget(session_id: SessionId, tokens: u64) -> Command {
 }
 
 fn cancel(session_id: SessionId) -> Command {
-    Command::Cancel(Cancel { target: CancelTarget::Session(session_id), actor: actor(), reason: "enough".to_owned() })
+    Command::Cancel(Cancel {
+        target: CancelTarget::Session(session_id),
+        submitted_before: None,
+        actor: actor(),
+        reason: "enough".to_owned(),
+    })
 }
 
 /// A session with two messages, a key, a budget of which 7 tokens are used, and nothing that goes on.

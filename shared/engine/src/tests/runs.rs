@@ -224,6 +224,33 @@ fn a_token_cancels_every_run_that_carries_it() {
     assert_eq!(world.job_state(runs[0]), JobState::Completed);
 }
 
+/// A request that is sent again must not reach what came after its first sending.
+#[test]
+fn a_cancel_leaves_runs_alone_that_were_submitted_later() {
+    let targets: [fn(SessionId) -> CancelTarget; 2] = [CancelTarget::Session, |_| CancelTarget::Token("t".to_owned())];
+    for target in targets {
+        let mut world = World::new();
+        let session = world.create("echo/a");
+        let mut submit = || {
+            world.advance(1);
+            let mut command = world.submit_command(Some(session));
+            command.cancellation_token = Some("t".to_owned());
+            (world.submit_with(command), world.now)
+        };
+        let ((before, _), (at, submitted_before), (after, _)) = (submit(), submit(), submit());
+        let cancel = Cancel {
+            target: target(session),
+            submitted_before: Some(submitted_before),
+            actor: actor(),
+            reason: "test".to_owned(),
+        };
+        world.run(&Command::Cancel(cancel.clone())).unwrap();
+        assert_eq!(world.job_state(before), JobState::Cancelled);
+        assert!([at, after].iter().all(|run| !world.job_state(*run).is_terminal()));
+        assert!(world.run(&Command::Cancel(cancel)).unwrap().is_empty(), "a repeat finds nothing");
+    }
+}
+
 #[test]
 fn a_truncated_answer_is_completed_with_issues() {
     let mut world = World::new();

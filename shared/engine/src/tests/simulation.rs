@@ -361,7 +361,12 @@ impl Simulation {
         let Some(session) = self.draw.of(&self.sessions) else { return };
         let target =
             if self.draw.one_in(2) { CancelTarget::Session(session) } else { CancelTarget::Token("t".to_owned()) };
-        self.run(&Command::Cancel(Cancel { target, actor: actor(), reason: "test".to_owned() }));
+        self.run(&Command::Cancel(Cancel {
+            target,
+            submitted_before: None,
+            actor: actor(),
+            reason: "test".to_owned(),
+        }));
     }
 
     fn pause(&mut self) {

@@ -252,7 +252,7 @@ impl World {
     }
 
     pub(super) fn cancel(&mut self, target: CancelTarget) -> Vec<Event> {
-        let command = Cancel { target, actor: actor(), reason: "test".to_owned() };
+        let command = Cancel { target, submitted_before: None, actor: actor(), reason: "test".to_owned() };
         self.run(&Command::Cancel(command)).unwrap()
     }
 

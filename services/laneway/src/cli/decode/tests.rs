@@ -54,6 +54,7 @@ fn broken_bytes_are_refused() {
             run_id: None,
             session_id: None,
             cancellation_token: Some("t".into()),
+            submitted_before: None,
             actor: laneway_contract::Actor::runtime(),
             reason: String::new(),
             wait: false,

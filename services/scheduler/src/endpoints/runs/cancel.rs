@@ -98,16 +98,16 @@ pub(crate) async fn live(
 
 /// One turn cancels at most [`Cancel::BATCH`] runs.
 async fn one_batch(desk: &Desk, cancel: &Cancel) -> Result<Answered<Batch>, Refusal> {
-    let target = cancel.target.clone();
-    let look = move |scene: &mut Scene<'_>| Ok(batch(scene, &target));
+    let command = cancel.clone();
+    let look = move |scene: &mut Scene<'_>| Ok(batch(scene, &command));
     desk.decide(Command::Cancel(cancel.clone()), look).await
 }
 
-fn batch(scene: &Scene<'_>, target: &CancelTarget) -> Batch {
-    let mut rows: Vec<CancelledRun> = scene.events.iter().filter_map(|event| concerned(scene, event, target)).collect();
+fn batch(scene: &Scene<'_>, cancel: &Cancel) -> Batch {
+    let mut rows: Vec<CancelledRun> = scene.events.iter().filter_map(|event| concerned(scene, event, cancel)).collect();
     if scene.repeated {
         // What is live now and was asked to stop is executing: its worker has still to end it.
-        let live = scene.state.cancel_targets(target).unwrap_or_default();
+        let live = scene.state.cancel_targets(cancel).unwrap_or_default();
         let live = live.into_iter().filter_map(|id| scene.state.run(id));
         let asked = live.filter(|run| run.record.status.cancel.is_some());
         rows.extend(asked.take(MAX_PAGE as usize).map(|run| row(&run.record)));
@@ -117,21 +117,22 @@ fn batch(scene: &Scene<'_>, target: &CancelTarget) -> Batch {
 
 /// The row of a run that this turn ended, or asked to stop.
 #[expect(clippy::wildcard_enum_match_arm, reason = "a cancel has no other events of runs")]
-fn concerned(scene: &Scene<'_>, event: &Event, target: &CancelTarget) -> Option<CancelledRun> {
+fn concerned(scene: &Scene<'_>, event: &Event, cancel: &Cancel) -> Option<CancelledRun> {
     let run: &RunRecord = match event {
         Event::RunSettled { run, .. } => run,
         Event::RunStopRequested { run_id, .. } => &scene.state.run(*run_id)?.record,
         _ => return None,
     };
-    concerns(target, run).then(|| row(run))
+    concerns(cancel, run).then(|| row(run))
 }
 
-fn concerns(target: &CancelTarget, run: &RunRecord) -> bool {
-    match target {
+fn concerns(cancel: &Cancel, run: &RunRecord) -> bool {
+    let is_target = match &cancel.target {
         CancelTarget::Run(id) => run.run_id == *id,
         CancelTarget::Session(id) => run.session_id == *id,
         CancelTarget::Token(token) => run.fields.cancellation_token.as_ref() == Some(token),
-    }
+    };
+    is_target && cancel.reaches(run.status.submitted_at)
 }
 
 /// The receipt of a cancel that found the run ended by itself.

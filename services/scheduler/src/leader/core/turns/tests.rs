@@ -7,7 +7,12 @@ use laneway_engine::{Cancel, CancelTarget};
 use super::*;
 
 fn cancel(run: RunId) -> Command {
-    Command::Cancel(Cancel { target: CancelTarget::Run(run), actor: Actor::runtime(), reason: String::new() })
+    Command::Cancel(Cancel {
+        target: CancelTarget::Run(run),
+        submitted_before: None,
+        actor: Actor::runtime(),
+        reason: String::new(),
+    })
 }
 
 #[test]
