@@ -164,7 +164,7 @@ pub(super) fn outcome(result: AttemptResult, rng: &mut Rng, calm: bool) -> Outco
     let more = if !calm && rng.per_mille(150) { 3_000 } else { 10 };
     let input_tokens = rng.range(0, more);
     let usage = Usage { input_tokens, output_tokens: 4, cached_tokens: 0, reasoning_tokens: 0 };
-    let cost_usd = rng.per_mille(500).then(|| MicroUsd(input_tokens));
+    let cost_usd = rng.per_mille(500).then_some(MicroUsd(input_tokens));
     Outcome {
         result,
         usage,

@@ -68,7 +68,9 @@ impl Ledger {
         match event {
             Event::LimitsChanged { changes, .. } => {
                 let mut new = limits.clone();
-                changes.iter().for_each(|change| new.set(change.name.clone(), change.to));
+                for change in changes {
+                    new.set(change.name.clone(), change.to);
+                }
                 self.buckets.relimit(limits, &new, at);
             }
             Event::BudgetSet { owner, tokens, usd, .. } => {
