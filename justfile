@@ -32,9 +32,9 @@ test-all: _nats-cli _jq _nats-py _docker test images
 
 # Ten times as much of what can go wrong as `just test` does: 200 times kill -9 of each process and as many power losses of the
 # store, frozen processes, cables that fail, servers of a cluster that die, full disks, changes of the leader. Needs root, for the small disks;
-# `just long 100` does a hundred times as much. Each test prints its seed; `LANEWAY_SEED=N` draws the same again.
+# `just long 100` does a hundred times as much. Each test prints its seed; `TEST_SEED=N` draws the same again.
 long TIMES="10": build
-    LANEWAY_TIMES={{ TIMES }} cargo test --profile ci --workspace --test system -- --include-ignored --nocapture --test-threads 1 crashes:: frozen:: cuts:: cluster:: power:: full_disk:: takeover::
+    TEST_TIMES={{ TIMES }} cargo test --profile ci --workspace --test system -- --include-ignored --nocapture --test-threads 1 crashes:: frozen:: cuts:: cluster:: power:: full_disk:: takeover::
 
 # The main job from outside through the published port of compose.yaml.
 test-compose: images
@@ -44,12 +44,12 @@ test-compose: images
 simulate *ARGS:
     #!/bin/sh
     set -eu
-    LANEWAY_SEED="{{ trim_start_match(replace(ARGS, "--seed", ""), " ") }}" LANEWAY_ROUND=0
-    export LANEWAY_SEED LANEWAY_ROUND
+    TEST_SEED="{{ trim_start_match(replace(ARGS, "--seed", ""), " ") }}" TEST_ROUND=0
+    export TEST_SEED TEST_ROUND
     while :; do
         cargo test --profile ci --workspace --lib -- --ignored --nocapture simulation::endless
-        [ -z "$LANEWAY_SEED" ] || exit 0
-        LANEWAY_ROUND=$((LANEWAY_ROUND + 1))
+        [ -z "$TEST_SEED" ] || exit 0
+        TEST_ROUND=$((TEST_ROUND + 1))
     done
 
 # How far anybody gets from a fair share: the figures of docs/scheduling.md.

@@ -1,8 +1,10 @@
 //! Choices drawn from a seed, so that a failure can be played again.
+//!
+//! The variables do not begin with `LANEWAY_`: the services that a test starts would take them for settings, and refuse them.
 
 use std::time::Duration;
 
-/// A sequence of choices. The seed is that of `LANEWAY_SEED`, or another each time.
+/// A sequence of choices. The seed is that of `TEST_SEED`, or another each time.
 #[derive(Debug)]
 pub struct Draw {
     seed: u64,
@@ -13,8 +15,8 @@ impl Draw {
     /// Begins a sequence, and prints its seed with the name of the test.
     #[must_use]
     pub fn begin(test: &str) -> Self {
-        let seed = number("LANEWAY_SEED").unwrap_or_else(|| uuid::Uuid::now_v7().as_u64_pair().1);
-        println!("{test}: LANEWAY_SEED={seed}");
+        let seed = number("TEST_SEED").unwrap_or_else(|| uuid::Uuid::now_v7().as_u64_pair().1);
+        println!("{test}: TEST_SEED={seed}");
         Self { seed, state: seed }
     }
 
@@ -57,10 +59,10 @@ impl Draw {
     }
 }
 
-/// How often a test is to do what it usually does so often: `LANEWAY_TIMES` as often, as `just long` says.
+/// How often a test is to do what it usually does so often: `TEST_TIMES` as often, as `just long` says.
 #[must_use]
 pub fn rounds(usual: usize) -> usize {
-    usual * number("LANEWAY_TIMES").map_or(1, |times| times as usize)
+    usual * number("TEST_TIMES").map_or(1, |times| times as usize)
 }
 
 fn number(variable: &str) -> Option<u64> {

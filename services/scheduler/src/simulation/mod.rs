@@ -70,18 +70,18 @@ fn the_same_seed_is_the_same_history() {
     }
 }
 
-/// `just simulate`: plays a round of seeds; a panic names the seed, which `LANEWAY_SEED` plays again.
+/// `just simulate`: plays a round of seeds; a panic names the seed, which `TEST_SEED` plays again.
 #[test]
 #[ignore = "endless: just simulate"]
 #[allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program of its own")]
 fn endless() {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
-    if let Some(seed) = number("LANEWAY_SEED") {
+    if let Some(seed) = number("TEST_SEED") {
         let _guard = Guard(seed);
         println!("{:?}", World::new(seed).run());
         return;
     }
-    let first = SEEDS + number("LANEWAY_ROUND").unwrap_or(0) * ROUND;
+    let first = SEEDS + number("TEST_ROUND").unwrap_or(0) * ROUND;
     play(first, first + ROUND);
     println!("scheduler: seeds {first} to {}", first + ROUND - 1);
 }

@@ -60,18 +60,18 @@ fn every_rule_holds_with_little_memory_and_stores_that_lag() {
     assert!(loaded > 0 && refused > 0, "{loaded} loads, {refused} reads that came too late");
 }
 
-/// `just simulate`: plays a round of seeds; a panic names the seed, which `LANEWAY_SEED` plays again.
+/// `just simulate`: plays a round of seeds; a panic names the seed, which `TEST_SEED` plays again.
 #[test]
 #[ignore = "endless: just simulate"]
 #[allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program of its own")]
 fn endless() {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
-    if let Some(seed) = number("LANEWAY_SEED") {
+    if let Some(seed) = number("TEST_SEED") {
         simulate(seed, true);
         simulate_with(Simulation::forgetful(seed), true);
         return;
     }
-    let first = SEEDS + number("LANEWAY_ROUND").unwrap_or(0) * ROUND;
+    let first = SEEDS + number("TEST_ROUND").unwrap_or(0) * ROUND;
     for seed in first..first + ROUND {
         simulate(seed, true);
         simulate_with(Simulation::forgetful(seed), true);

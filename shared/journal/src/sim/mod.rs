@@ -2,7 +2,7 @@
 //! The protocol against a model of the stream that loses, delays and repeats, with processes that freeze, die, stop and
 //! come back, and clocks that are set. Thousands of seeds; time is virtual.
 //!
-//! A failing seed is printed. To replay it alone: `LANEWAY_SEED=<seed> cargo test -p laneway-journal sim`.
+//! A failing seed is printed. To replay it alone: `TEST_SEED=<seed> cargo test -p laneway-journal sim`.
 
 mod checks;
 mod process;
@@ -21,7 +21,7 @@ struct Guard(u64);
 impl Drop for Guard {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("failed with seed {}: replay with LANEWAY_SEED={}", self.0, self.0);
+            eprintln!("failed with seed {}: replay with TEST_SEED={}", self.0, self.0);
         }
     }
 }
@@ -29,7 +29,7 @@ impl Drop for Guard {
 /// The one seed to run, where one is named.
 #[allow(clippy::disallowed_methods, reason = "a seed to replay is no configuration")]
 fn only_seed() -> Option<u64> {
-    std::env::var("LANEWAY_SEED").ok().filter(|seed| !seed.is_empty()).map(|seed| seed.parse().expect("a number"))
+    std::env::var("TEST_SEED").ok().filter(|seed| !seed.is_empty()).map(|seed| seed.parse().expect("a number"))
 }
 
 /// Runs every seed, then checks that the runs met what the profile is for.
