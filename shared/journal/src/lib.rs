@@ -13,7 +13,7 @@
 //! | [`driver`] | the protocol on a real server, for the scheduler |
 //! | [`snapshot`] | snapshots of the state on the server: found through the journal, written, read, deleted |
 //! | [`follow`] | reading the journal from a stored position, for the views |
-//! | `testing` | what simulations are made of, with the feature `testing` |
+//! | `testing` | what simulations are made of; part of every build, so that the binary and its tests share one |
 //! | [`recording`] | a journal in a file |
 //! | [`place`] | where in the journal a public event has its origin |
 //! | [`audit`] | reading a journal that may be damaged: what is wrong, and how far it is right |
@@ -52,5 +52,4 @@ pub use snapshot::Snapshots;
 
 #[cfg(test)]
 mod sim;
-#[cfg(any(test, feature = "testing"))]
 pub mod testing;
