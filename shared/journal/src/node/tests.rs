@@ -347,15 +347,18 @@ fn a_wall_clock_a_minute_off_does_not_lead_and_says_so() {
 #[test]
 fn a_journal_that_lost_frames_stops_the_leader() {
     let cases = [
-        (PublishOutcome::WrongLast { last: 0 }, 1, 1),
-        (PublishOutcome::Acked { seq: 1 }, 1, 2),
-        (PublishOutcome::Acked { seq: 3 }, 2, 2),
+        (PublishOutcome::WrongLast { last: 0 }, LOST_AFTER_ANSWERS, 1, 1),
+        (PublishOutcome::Acked { seq: 1 }, 1, 1, 2),
+        (PublishOutcome::Acked { seq: 3 }, 1, 2, 2),
     ];
-    for (outcome, first, last) in cases {
+    for (outcome, answers, first, last) in cases {
         let mut desk = Desk::leading();
         desk.push(&[event(1)], "never");
-        desk.publish();
-        desk.node.on_published(desk.now(), &outcome);
+        for _ in 0..answers {
+            desk.publish();
+            desk.node.on_published(desk.now(), &outcome);
+            desk.boot += 100;
+        }
         match desk.poll() {
             Some(Action::Fault(fault)) => assert_eq!(fault, Fault::DataLoss { first, last, loss: Loss::Missing }),
             other => panic!("{outcome:?}: {other:?}"),
