@@ -135,9 +135,10 @@ async fn a_leader_stops_when_the_fold_for_its_snapshot_meets_damage() {
     let session = with_a_thread(&stack).await;
     Damage::Changed.befall(&stack.bus).await;
     let leader = stack.leader().await;
-    let filler = "x".repeat(1_024);
     for n in 0..200 {
-        append(&stack, &session, &format!("{n} {filler}")).await;
+        let (key, content) = (format!("filler {n}"), format!("{n:01024}"));
+        let body = json!({"session_id": session, "messages": [{"content": content}], "idempotency_key": key});
+        stack.must(Endpoint::SessionsAppend, body).await;
         if stack.ended().contains(&leader) {
             break;
         }
