@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
 use laneway_bus::async_nats::jetstream::{self, AckKind};
 use laneway_bus::{Bus, CONTENT_TYPE, Gate, PullConsumer, Refusal, TRACEPARENT, ensure_intake_consumer, header};
 use laneway_contract::{ApiError, ErrorCode, Format, SubmitRun};
 use laneway_runtime::Shutdown;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::desk::Desk;
 use crate::endpoints::intake_submit;
@@ -32,6 +32,8 @@ const GRACE: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest such pause is the first, doubled so often.
 const MAX_DOUBLINGS: u64 = 6;
+/// How long a message may be on its way from a server that counts it as delivered.
+const ON_ITS_WAY: Duration = Duration::from_millis(10);
 /// How long what is under way may take after the close.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// The name of the leader's consumer.
@@ -40,7 +42,7 @@ const CONSUMER: &str = "scheduler";
 const MAX_FAULTS: u32 = 5;
 
 // The rest has gone back before the journal is left.
-const _: () = assert!(PATIENCE.as_millis() < HAND_OVER.as_millis());
+const _: () = assert!(ON_ITS_WAY.as_millis() + PATIENCE.as_millis() < HAND_OVER.as_millis());
 
 /// What becomes of a message.
 enum Verdict {
@@ -117,9 +119,16 @@ impl Intake {
                 }
             }
             if self.close.is_requested() {
-                // What has come already would stay in hand until its time to be acknowledged is over.
-                while let Some(Some(Ok(message))) = batch.next().now_or_never() {
-                    acknowledge(&message, AckKind::Nak(None)).await;
+                // What has come already, or is on its way, would stay in hand until its time to be acknowledged is over.
+                let end = Instant::now() + ON_ITS_WAY;
+                let mut late = Vec::new();
+                while let Ok(Some(Ok(message))) = timeout_at(end, batch.next()).await {
+                    late.push(message);
+                }
+                // IMPORTANT: nobody listens here any more before it comes again, or it would come to here.
+                drop(batch);
+                for message in late {
+                    acknowledge(&message, AckKind::Nak(Some(ON_ITS_WAY))).await;
                 }
             }
         }
