@@ -74,7 +74,7 @@ impl Deployment {
 
     async fn submit_one(&mut self) {
         let request = submit(&format!("run {}", self.submitted.len()));
-        assert!(!self.world.submit(&request).await.repeated);
+        self.world.submit(&request).await;
         self.submitted.push(request);
     }
 

@@ -151,6 +151,8 @@ impl World {
         within(self.bus.request_within(endpoint, request, patience, reply)).await
     }
 
+    /// Also a first submit may be answered as repeated: the client asks again when it hears that a leader begins, and that
+    /// one may have had it already.
     pub async fn submit(&self, request: &SubmitRun) -> RunReply {
         self.ask(Endpoint::RunsSubmit, request).await.unwrap()
     }
