@@ -223,7 +223,7 @@ fn shown(taken: &SnapshotTaken, taken_at: Timestamp) -> SnapshotView {
 }
 
 async fn delete_before(bus: Bus, number: u64) {
-    match store_of(&bus).delete(..number).await {
+    match store_of(&bus).delete(|object| object.number < number).await {
         Ok(0) => {}
         Ok(deleted) => tracing::info!(deleted, before = number, "older snapshots were deleted"),
         Err(error) => tracing::warn!(error, "older snapshots were not deleted; the next one sees to it"),
@@ -239,8 +239,9 @@ fn store_of(bus: &Bus) -> Snapshots {
 async fn take(bus: Bus, named: u64, number: u64) -> Outcome {
     let began = Instant::now();
     let snapshots = store_of(&bus);
-    // Before the disk is asked for more: what is there of those that did not come to their end.
-    match snapshots.delete(named + 1..=number).await {
+    // Before the disk is asked for more: what is there of those that did not come to their end. What another leader writes is
+    // of its own frames, which come behind this one.
+    match snapshots.delete(|object| (named + 1..=number).contains(&object.number)).await {
         Ok(0) => {}
         Ok(deleted) => tracing::info!(deleted, "snapshots that did not come to their end were deleted"),
         Err(error) => tracing::warn!(error, "snapshots that did not come to their end were not looked for"),
@@ -255,7 +256,7 @@ async fn take(bus: Bus, named: u64, number: u64) -> Outcome {
             tracing::info!(snapshot = object.number, bytes, records, seconds, "a snapshot was taken");
         }
         Err(_) => {
-            if let Err(error) = snapshots.delete(object.number..=object.number).await {
+            if let Err(error) = snapshots.delete(|left| *left == object).await {
                 tracing::warn!(error, "what is there of a snapshot was not deleted; the next one sees to it");
             }
         }

@@ -4,7 +4,6 @@
 //! the stream besides is nobody's: a leftover of a writer that did not come to its end.
 
 use std::collections::BTreeSet;
-use std::ops::RangeBounds;
 use std::time::Duration;
 
 use async_nats::Client;
@@ -197,13 +196,11 @@ impl Snapshots {
         }
     }
 
-    /// Deletes every object folded up to one of these frames, whoever wrote it: of frames between which the journal names
-    /// none, or none any more. One that another leader is writing has a higher number than any frame before its own. How
-    /// many there were.
-    pub async fn delete(&self, frames: impl RangeBounds<u64>) -> Result<usize, String> {
+    /// Deletes these objects, whoever wrote them: such as the journal does not name, or not any more. How many there were.
+    pub async fn delete(&self, which: impl Fn(&SnapshotName) -> bool) -> Result<usize, String> {
         let stream = self.server_stream().await?;
         let mut objects = self.objects(&stream).await?;
-        objects.retain(|object| frames.contains(&object.number));
+        objects.retain(which);
         for object in &objects {
             stream.purge().filter(self.prefix.snapshot(*object)).await.map_err(|error| error.to_string())?;
         }

@@ -52,28 +52,10 @@ impl World {
     fn create(&mut self) -> Request {
         let (session_id, model_id) = (SessionId::from_uuid(self.uuid()), self.model());
         let fields = SessionFields {
-            parent_session_id: None,
-            spawn_depth: 0,
-            mode: Mode::SessionPersistent,
-            model_id,
-            backend: Backend::Local,
-            parameter_class: ParameterClass::Unknown,
-            role: "orchestrator".to_owned(),
-            instructions: None,
             wp_id: self.packet(),
-            mt_id: None,
-            work_profile_id: None,
-            target_entity_ids: None,
-            execution_mode: ExecutionMode::SingleModelMultiRole,
-            memory_policy: MemoryPolicy::SessionScoped,
             budget_tokens: self.tokens(),
             budget_usd: self.usd(),
-            context_window_max: None,
-            consent_receipt_id: None,
-            projection_plan_id: None,
-            capability_grants: Vec::new(),
-            capability_token_ids: None,
-            labels: BTreeMap::new(),
+            ..SessionFields::of_model(model_id)
         };
         let fingerprint = Fingerprint(u128::from(self.rng.next()));
         let (messages, artifacts, said) = (Vec::new(), Vec::new(), self.prepared(session_id, None));
