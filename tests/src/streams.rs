@@ -1,8 +1,10 @@
 //! What the streams hold, as a reader that trusts nobody sees it.
 
-use futures::StreamExt;
-use laneway_bus::Bus;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
 use laneway_bus::async_nats::jetstream::consumer::pull::OrderedConfig;
+use laneway_bus::{Bus, async_nats};
 use laneway_contract::{Event, Stream};
 use laneway_flight_recorder::{EventHash, public_events};
 use laneway_journal::{Body, Committed, Follower, Frame, Position};
@@ -39,13 +41,29 @@ pub fn each_epoch_begins_once(frames: &[Frame<Event>]) {
         }
     }
 }
-/// The public events so far, byte for byte.
+
+/// The public events so far, byte for byte. Asks again while the stream has no leader, as after a server has died.
 pub async fn flight(bus: &Bus) -> Vec<Vec<u8>> {
-    let stream = bus.jetstream().get_stream(bus.prefix().stream(Stream::Flight)).await.expect("the stream");
+    let mut last = None;
+    let read = async {
+        loop {
+            match try_flight(bus).await {
+                Ok(events) => return events,
+                Err(error) => last = Some(error),
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let read = tokio::time::timeout(Duration::from_secs(30), read).await.ok();
+    read.unwrap_or_else(|| panic!("FLIGHT cannot be read: {last:?}"))
+}
+
+async fn try_flight(bus: &Bus) -> Result<Vec<Vec<u8>>, async_nats::Error> {
+    let stream = bus.jetstream().get_stream(bus.prefix().stream(Stream::Flight)).await?;
     let total = stream.cached_info().state.messages as usize;
-    let consumer = stream.create_consumer(OrderedConfig::default()).await.expect("a consumer");
-    let messages = consumer.messages().await.expect("messages").take(total);
-    messages.map(|message| message.expect("a message").payload.to_vec()).collect().await
+    let consumer = stream.create_consumer(OrderedConfig::default()).await?;
+    let messages = consumer.messages().await?.take(total);
+    Ok(messages.map_ok(|message| message.payload.to_vec()).try_collect().await?)
 }
 
 /// The public events that frames have, byte for byte.
