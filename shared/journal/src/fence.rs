@@ -17,8 +17,9 @@ pub(crate) const RETRY_MS: u64 = 20;
 pub(crate) const LOOK_AGAIN_MS: u64 = 100;
 
 /// A message that was there counts as lost after so many answers in a row that do not know it: until a server that lost
-/// its cluster notices, which takes it 10 s, it answers from the past.
-pub(crate) const LOST_AFTER_ANSWERS: u32 = 120;
+/// its cluster notices, it answers from the past. It looks every 10 s whether it has heard of the others within 10 s, so that takes
+/// it up to 20 s.
+pub(crate) const LOST_AFTER_ANSWERS: u32 = 240;
 
 /// What became of a publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
