@@ -1,6 +1,7 @@
 //! Submits that waited in a stream. A message is acknowledged when its frame is in the journal: accepted, or as a dead
 //! letter whose body is an artifact. Whatever cannot be decided now comes again.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -8,7 +9,8 @@ use futures::stream::FuturesUnordered;
 use laneway_bus::async_nats::jetstream::{self, AckKind};
 use laneway_bus::{Bus, CONTENT_TYPE, Gate, PullConsumer, Refusal, TRACEPARENT, ensure_intake_consumer, header};
 use laneway_contract::{ApiError, ErrorCode, Format, SubmitRun};
-use laneway_runtime::Shutdown;
+use laneway_journal::clock::wall_now;
+use laneway_runtime::{Shutdown, random};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::desk::Desk;
@@ -150,7 +152,10 @@ impl Intake {
         };
         let kind = match verdict {
             Verdict::Done => AckKind::Ack,
-            Verdict::Again(after) => AckKind::Nak(Some(after)),
+            Verdict::Again(after) => {
+                self.memory.put_off(after);
+                AckKind::Nak(Some(after))
+            }
         };
         acknowledge(&message, kind).await;
     }
@@ -173,7 +178,7 @@ impl Intake {
         };
         let faults = if error.code == ErrorCode::Internal { in_hand.fault() } else { 0 };
         match again_after(&error, faults, deliveries) {
-            Some(after) => Verdict::Again(after),
+            Some(waits) => Verdict::Again(drawn(&waits, time_left(message))),
             None => self.reject(message, &error, in_hand).await,
         }
     }
@@ -230,18 +235,20 @@ async fn submit(bus: &Bus, desk: &Desk, message: Message<'_>) -> Result<(), Refu
     intake_submit(bus, desk, request, traceparent).await
 }
 
-/// When to try again what failed for a reason that passes; none when it will not. `faults` is how often it met a fault of ours.
-fn again_after(error: &ApiError, faults: u32, deliveries: u64) -> Option<Duration> {
+/// How long to wait, at least and at most, before what failed for a reason that passes is tried again; none when it will not.
+/// `faults` is how often it met a fault of ours.
+fn again_after(error: &ApiError, faults: u32, deliveries: u64) -> Option<RangeInclusive<Duration>> {
     let asked = error.details.get("retry_after_ms").and_then(serde_json::Value::as_u64).map(Duration::from_millis);
     match error.code {
         // What is full stays so for long, and a million messages that come each second leave the leader no time for runs. By
         // the server's count, because all of them may wait here, which is more than this process remembers.
         ErrorCode::QueueFull | ErrorCode::Overloaded => {
-            Some(doubled(deliveries.saturating_sub(1)).max(asked.unwrap_or_default()))
+            let least = asked.unwrap_or(PAUSE);
+            Some(least..=doubled(deliveries.saturating_sub(1)).max(least))
         }
         // Whatever is missing may be back the next moment, and then nobody should wait for a minute.
-        ErrorCode::Unavailable => Some(asked.unwrap_or(PAUSE)),
-        ErrorCode::Internal => (faults < MAX_FAULTS).then_some(PAUSE),
+        ErrorCode::Unavailable => Some(asked.unwrap_or(PAUSE)).map(|wait| wait..=wait),
+        ErrorCode::Internal => (faults < MAX_FAULTS).then_some(PAUSE..=PAUSE),
         ErrorCode::BadRequest
         | ErrorCode::UnknownField
         | ErrorCode::PayloadTooLarge
@@ -261,6 +268,23 @@ fn again_after(error: &ApiError, faults: u32, deliveries: u64) -> Option<Duratio
         | ErrorCode::UnknownModel
         | ErrorCode::ExceedsLimit => None,
     }
+}
+
+/// One of these waits, so that messages which were refused together come one after the other and find room as it comes. At most
+/// half the time that is left until a deadline: there is then another try before it.
+fn drawn(waits: &RangeInclusive<Duration>, left: Option<Duration>) -> Duration {
+    let least = *waits.start();
+    let most = left.map_or(*waits.end(), |left| (left / 2).min(*waits.end())).max(least);
+    // Without the randomness of the system they come together.
+    let share = random::bytes().map_or(1.0, |bytes| f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX));
+    least + most.saturating_sub(least).mul_f64(share)
+}
+
+/// The time until the deadline of a submit, where it has one.
+fn time_left(message: Message<'_>) -> Option<Duration> {
+    let format = Format::from_content_type(header(message.headers, CONTENT_TYPE)).ok()?;
+    let deadline = format.decode::<SubmitRun>(message.body).ok()?.deadline?;
+    Some(Duration::from_millis(deadline.millis_since(wall_now())))
 }
 
 /// The first pause, doubled so often.

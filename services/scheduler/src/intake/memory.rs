@@ -20,6 +20,8 @@ struct Inner {
     /// Delivered since the last sweep, and not done.
     seen: BTreeSet<u64>,
     known: BTreeMap<u64, Known>,
+    /// The longest time after which something that was delivered since the last sweep comes again.
+    longest_wait: Duration,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,6 +56,17 @@ impl Memory {
         let mut inner = self.inner();
         let seen = std::mem::take(&mut inner.seen);
         &seen | &inner.in_hand
+    }
+
+    /// A message comes again after this time.
+    pub(super) fn put_off(&self, after: Duration) {
+        let mut inner = self.inner();
+        inner.longest_wait = inner.longest_wait.max(after);
+    }
+
+    /// The longest such time since this was asked last.
+    pub(super) fn longest_wait(&self) -> Duration {
+        std::mem::take(&mut self.inner().longest_wait)
     }
 
     /// The frame that has the body of a message.

@@ -86,8 +86,8 @@ impl Intake {
             if let Err(reason) = self.give_up_all().await {
                 tracing::warn!(reason, "what the intake's consumer does not deliver any more is looked for again");
             }
-            // By then all that somebody else had in hand has come again.
-            sleep(config.ack_wait + PAUSE).await;
+            // By then all that somebody else had in hand, or that was put off, has come again.
+            sleep(config.ack_wait.max(self.memory.longest_wait()) + PAUSE).await;
         }
     }
 

@@ -107,7 +107,10 @@ fn what_is_refused_for_now_comes_less_and_less_often() {
     let waits = |code, asked: u64| -> Vec<_> {
         let error = ApiError::new(code, "").with_details(json!({"retry_after_ms": asked}));
         let deliveries = [1, 2, 3, 4, 5, 6, 7, 8, u64::MAX];
-        deliveries.map(|deliveries| again_after(&error, 0, deliveries).unwrap().as_millis()).to_vec()
+        let waits = deliveries.map(|deliveries| again_after(&error, 0, deliveries).unwrap());
+        let least = Duration::from_millis(asked);
+        assert!(waits.iter().all(|waits| *waits.start() == least), "{code}: {waits:?}");
+        waits.map(|waits| waits.end().as_millis()).to_vec()
     };
     let doubled = [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 64_000, 64_000];
     for code in [ErrorCode::QueueFull, ErrorCode::Overloaded] {
@@ -115,6 +118,23 @@ fn what_is_refused_for_now_comes_less_and_less_often() {
         assert_eq!(waits(code, 5_000)[..4], [5_000, 5_000, 5_000, 8_000], "{code}: at least what it asks for");
     }
     assert_eq!(waits(ErrorCode::Unavailable, 250), [250; 9], "as soon as somebody answers again");
+}
+
+#[test]
+fn what_was_refused_together_comes_apart_and_before_its_deadline() {
+    let second = Duration::from_secs(1);
+    let waits = |left| -> Vec<_> { (0..1_000).map(|_| drawn(&(second..=64 * second), left)).collect() };
+    for (left, most) in [(None, 64), (Some(30), 15), (Some(1), 1), (Some(0), 1), (Some(1_000), 64)] {
+        let waits = waits(left.map(|left| left * second));
+        assert!(waits.iter().all(|wait| (second..=most * second).contains(wait)), "{left:?}: {waits:?}");
+        let early = waits.iter().filter(|wait| **wait < (most + 1) * second / 2).count();
+        assert!(most == 1 || (300..700).contains(&early), "{early} of 1,000 in the first half of {most} s");
+    }
+    let left = |body: &serde_json::Value| time_left(message(&Bytes::from(body.to_string()), None));
+    assert_eq!(left(&json!({"model_id": "echo/default"})), None);
+    assert_eq!(left(&json!({"deadline": Timestamp::from_millis(0)})), Some(Duration::ZERO));
+    let later = left(&json!({"deadline": wall_now().plus_millis(60_000)})).unwrap();
+    assert!(later > 50 * second && later <= 60 * second, "{later:?}");
 }
 
 #[test]
