@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn an_answer_renews_stops_or_ends_the_lease() {
         let check = |answer, ignore, halt, renewed: bool| {
-            let mut lease = Lease::claimed(0, u64::MAX);
+            let mut lease = Lease::claimed(0, 0, u64::MAX);
             assert_eq!(take(&mut lease, 5_000, answer, ignore), halt);
             assert_eq!(lease.check(WORKER_BOUND_MS).is_ok(), renewed);
         };

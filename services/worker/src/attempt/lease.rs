@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use laneway_contract::{RENEW_MS, WORKER_BOUND_MS};
 
 /// The right to one attempt, as the worker counts it: always shorter than as the scheduler does, because it begins when
-/// a request was sent and not when it was answered.
+/// a request was sent and not when it was answered. How long the attempt may take is another matter, and no danger to anybody.
 #[derive(Debug)]
 pub(crate) struct Lease {
     /// The call stops here unless a renewal is answered before.
@@ -26,11 +26,11 @@ pub(crate) enum Over {
 }
 
 impl Lease {
-    /// The lease of a claim that was sent at `sent_at`.
-    pub(crate) fn claimed(sent_at: u64, timeout_ms: u64) -> Self {
+    /// The lease of a claim that was sent at `sent_at`. The attempt's time begins when it may: with the answer.
+    pub(crate) fn claimed(sent_at: u64, answered_at: u64, timeout_ms: u64) -> Self {
         Self {
             bound: sent_at.saturating_add(WORKER_BOUND_MS),
-            stop: sent_at.saturating_add(timeout_ms),
+            stop: answered_at.saturating_add(timeout_ms),
             renewal: sent_at.saturating_add(RENEW_MS),
         }
     }
@@ -99,15 +99,18 @@ mod tests {
     use super::{Fence, Lease, Over};
 
     #[test]
-    fn the_bound_counts_from_when_the_claim_was_sent() {
-        let lease = Lease::claimed(1_000, 600_000);
+    fn the_bound_counts_from_when_the_claim_was_sent_and_the_attempts_time_from_its_answer() {
+        let lease = Lease::claimed(1_000, 1_005, 600_000);
         assert_eq!(lease.check(1_000 + WORKER_BOUND_MS - 1), Ok(()));
         assert_eq!(lease.check(1_000 + WORKER_BOUND_MS), Err(Over::Bound));
+        let held_up = Lease::claimed(1_000, 4_700, 3_000);
+        assert_eq!(held_up.check(7_699), Ok(()));
+        assert_eq!(held_up.check(7_700), Err(Over::Timeout));
     }
 
     #[test]
     fn a_renewal_counts_from_when_it_was_sent() {
-        let mut lease = Lease::claimed(0, 600_000);
+        let mut lease = Lease::claimed(0, 0, 600_000);
         assert!(!lease.renewal_due(RENEW_MS - 1));
         assert!(lease.renewal_due(RENEW_MS));
         assert!(!lease.renewal_due(RENEW_MS), "it is under way");
@@ -121,7 +124,7 @@ mod tests {
 
     #[test]
     fn renewals_do_not_extend_the_attempts_time() {
-        let mut lease = Lease::claimed(0, 10_000);
+        let mut lease = Lease::claimed(0, 0, 10_000);
         assert!(lease.renewal_due(RENEW_MS));
         lease.renewed(RENEW_MS);
         assert_eq!(lease.check(9_999), Ok(()));
@@ -133,7 +136,7 @@ mod tests {
     #[test]
     fn the_worker_always_stops_first() {
         for answered in [false, true] {
-            let mut lease = Lease::claimed(0, u64::MAX);
+            let mut lease = Lease::claimed(0, 0, u64::MAX);
             // The scheduler's lease begins when the request arrives: never before it was sent.
             let mut scheduler_ends = ATTEMPT_LEASE_MS;
             let mut now = 0;
@@ -152,7 +155,7 @@ mod tests {
 
     #[test]
     fn the_fence_follows_the_lease() {
-        let mut lease = Lease::claimed(0, 600_000);
+        let mut lease = Lease::claimed(0, 0, 600_000);
         let fence = Fence::new(&lease);
         assert!(fence.holds(WORKER_BOUND_MS - 1) && !fence.holds(WORKER_BOUND_MS));
         lease.renewed(RENEW_MS);

@@ -71,7 +71,7 @@ pub(crate) async fn execute(worker: &Worker, message: &Message) {
 async fn attempt(worker: &Worker, claimed: Claimed, signal: &StopSignal) {
     let is_late = claimed.is_late();
     let Claimed { attempt, sent_at, answered_at, wall_time } = claimed;
-    let lease = Lease::claimed(sent_at, attempt.lease().timeout_ms);
+    let lease = Lease::claimed(sent_at, answered_at, attempt.lease().timeout_ms);
     let mut transcript = Transcript::new(answered_at);
     let mut tokens = Tokens::new(TokenSubject::new(worker.bus.clone(), attempt.lease().run_id), attempt.lease());
 

@@ -99,7 +99,7 @@ fn run_with(
     let stops = Arc::new(Stops::default());
     let signal = stops.listen(lease.run_id, 1);
     let hasty = Hasty { pieces, stops: stops.clone(), run_id: lease.run_id, epoch: lease.epoch, stop_before };
-    let fence = Fence::new(&Lease::claimed(clock::boot_ms(), 60_000));
+    let fence = Fence::new(&Lease::claimed(clock::boot_ms(), clock::boot_ms(), 60_000));
     let progress = AtomicU64::new(0);
     let gate = Gate { fence: &fence, signal: &signal, epoch: lease.epoch, progress: &progress };
     let published = Published::default();
@@ -147,7 +147,7 @@ fn nothing_passes_after_a_stop_or_the_end_of_the_lease() {
     let signal = stops.listen(run_id, 1);
     let progress = AtomicU64::new(0);
     let passes = |timeout_ms| {
-        let fence = Fence::new(&Lease::claimed(clock::boot_ms(), timeout_ms));
+        let fence = Fence::new(&Lease::claimed(clock::boot_ms(), clock::boot_ms(), timeout_ms));
         let gate = Gate { fence: &fence, signal: &signal, epoch: 4, progress: &progress };
         gate.pass().now_or_never().is_some()
     };
