@@ -1,6 +1,6 @@
 //! Dispatches and cancel signals on their way into their streams. Hints: a lost dispatch returns to its queue, and a lost
-//! signal is told by the reply of the next renewal. What a leader did not send while it led, it never sends: the next one
-//! sends its own, and a late signal would stand in the place of a newer one.
+//! signal is told by the reply of the next renewal. What a leader did not send while it led, it never sends: a late signal would
+//! stand in the place of a newer one, and the next leader sends the dispatches that nobody has claimed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,8 +82,9 @@ async fn publish(bus: Bus, lease: Arc<Lease>, mut outgoing: mpsc::UnboundedRecei
 async fn store(bus: &Bus, lease: &Lease, message: Outgoing, term: Term) {
     let void = Instant::now() + VOID_AFTER;
     loop {
-        if !lease.covers(term) {
-            tracing::debug!("a dispatch or cancel signal is left to the next leader");
+        // Streams are made again by whoever misses them first.
+        if message != Outgoing::Mend && !lease.covers(term) {
+            tracing::debug!("a dispatch or cancel signal was not sent in its leader's time");
             return;
         }
         let Err(error) = try_store(bus, &message).await else { return };
