@@ -83,11 +83,14 @@ impl ConnectOptions {
     }
 
     fn addresses(&self) -> Result<Vec<ServerAddr>, BusError> {
-        let parse = |url: &str| {
-            url.trim()
-                .parse()
-                .map_err(|error: std::io::Error| BusError::Url { url: shown(url), reason: error.to_string() })
+        // IMPORTANT: all of it is shown or nothing: a piece may end in the middle of a password.
+        let hint = if self.url.contains('@') && self.url.contains(',') {
+            "; a comma in a user or a password is written %2C"
+        } else {
+            ""
         };
+        let refused = |error: std::io::Error| BusError::Url { url: shown(&self.url), reason: format!("{error}{hint}") };
+        let parse = |url: &str| url.trim().parse().map_err(refused);
         self.url.split(',').map(parse).collect()
     }
 
@@ -143,7 +146,7 @@ fn identified(addresses: &[ServerAddr]) -> async_nats::ConnectOptions {
     }
 }
 
-/// A URL as it may be shown: without what its user keeps secret.
+/// A URL, or several with commas between, as it may be shown: without what its user keeps secret.
 #[must_use]
 pub fn shown(url: &str) -> String {
     let one = |url: &str| match (url.rsplit_once('@'), url.split_once("://")) {
@@ -151,7 +154,12 @@ pub fn shown(url: &str) -> String {
         (Some((_, host)), None) => host.to_owned(),
         (None, _) => url.to_owned(),
     };
-    url.split(',').map(one).collect::<Vec<_>>().join(",")
+    // Where a piece has no scheme the comma before it may be in a password.
+    if url.split(',').all(|piece| piece.contains("://")) {
+        url.split(',').map(one).collect::<Vec<_>>().join(",")
+    } else {
+        one(url)
+    }
 }
 
 /// What the client has told, for those who wait for it.
@@ -386,5 +394,36 @@ impl PendingAck {
     /// Waits until the message is stored: its sequence.
     pub async fn stored(self) -> Result<u64, BusError> {
         Ok(self.0.await?.sequence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use laneway_contract::Prefix;
+
+    use super::{ConnectOptions, shown};
+
+    #[test]
+    fn a_url_is_shown_without_what_is_secret() {
+        for (url, expected) in [
+            ("nats://host:4222", "nats://host:4222"),
+            ("nats://user:secret@host", "nats://host"),
+            ("secret@host", "host"),
+            ("tls://user:secret@one:1,tls://user:se@cret@two", "tls://one:1,tls://two"),
+            ("one:4222,two:4222", "one:4222,two:4222"),
+            ("nats://user:sec,ret@host", "nats://host"),
+            ("nats://user:s,ecr,et@host,nats://other", "nats://host,nats://other"),
+        ] {
+            assert_eq!(shown(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_comma_in_a_password_is_refused_and_the_password_is_not_said() {
+        let options = ConnectOptions::new("nats://user:sec,ret@host", Prefix::default(), "test");
+        let said = options.addresses().unwrap_err().to_string();
+        assert!(!said.contains("sec") && !said.contains("ret@") && said.contains("%2C"), "{said}");
     }
 }
