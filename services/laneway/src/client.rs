@@ -1,5 +1,6 @@
 //! A small typed client of the services.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -61,10 +62,14 @@ impl Client {
         self.ask_long(Endpoint::RunsWait, &request, wait_ms).await
     }
 
-    /// Waits for the end of a run, as long as it takes.
+    /// Waits for the end of a run, as long as it takes, and for its output.
     pub async fn wait_to_end(&self, run_id: RunId) -> Result<RunReply, ApiError> {
+        self.ended(run_id, true).await
+    }
+
+    async fn ended(&self, run_id: RunId, with_content: bool) -> Result<RunReply, ApiError> {
         loop {
-            let reply = self.wait(run_id, WAIT_TURN_MS, true).await?;
+            let reply = self.wait(run_id, WAIT_TURN_MS, with_content).await?;
             if reply.done {
                 return Ok(reply);
             }
@@ -80,15 +85,22 @@ impl Client {
             at_once.submitted_before = Some(self.status(PATIENCE).await?.time.plus_millis(1));
         }
         let mut reply: CancelReply = self.ask(Endpoint::RunsCancel, &at_once).await?;
-        if !request.wait {
-            return Ok(reply);
+        while request.wait && !reply.done {
+            // Waited for one by one: each of these questions can be asked again without harm.
+            for row in reply.runs.iter_mut().filter(|run| !run.state.is_terminal()) {
+                let RunView { status, .. } = self.ended(row.run_id, false).await?.run;
+                (row.state, row.receipt) = (status.state, status.cancel.map(|receipt| *receipt));
+            }
+            if request.run_id.is_some() {
+                reply.done = true;
+                break;
+            }
+            // A reply has room for a page of runs: what else was still executing is said by the same request once more.
+            let rest: CancelReply = self.ask(Endpoint::RunsCancel, &at_once).await?;
+            let known: BTreeSet<RunId> = reply.runs.iter().map(|run| run.run_id).collect();
+            reply.runs.extend(rest.runs.into_iter().filter(|run| !known.contains(&run.run_id)));
+            (reply.done, reply.journal_seq) = (rest.done, rest.journal_seq);
         }
-        // Waited for one by one: each of these questions can be asked again without harm.
-        for row in reply.runs.iter_mut().filter(|run| !run.state.is_terminal()) {
-            let RunView { status, .. } = self.wait_to_end(row.run_id).await?.run;
-            (row.state, row.receipt) = (status.state, status.cancel.map(|receipt| *receipt));
-        }
-        reply.done = true;
         Ok(reply)
     }
 
