@@ -15,6 +15,8 @@ use uuid::Uuid;
 
 use super::*;
 
+mod stored;
+
 const SESSION: &str = "0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d3e";
 const RUN: &str = "0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d3f";
 const MESSAGE: &str = "0197c2f4-8f6c-7cc1-9c1b-2f8f0a6b1d40";
