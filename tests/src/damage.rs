@@ -22,12 +22,14 @@ pub enum Damage {
     LastChanged,
     /// A byte of the fourth frame is another.
     Changed,
+    /// The fourth frame cannot be read.
+    Unreadable,
 }
 
 impl Damage {
     /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::CutShort, Self::Emptied, Self::Hole, Self::Swapped, Self::LastChanged, Self::Changed];
+    pub const ALL: [Self; 7] =
+        [Self::CutShort, Self::Emptied, Self::Hole, Self::Swapped, Self::LastChanged, Self::Changed, Self::Unreadable];
 
     /// Does the damage; gives the number that the last frame had before.
     pub async fn befall(self, bus: &Bus) -> u64 {
@@ -40,6 +42,7 @@ impl Damage {
             Self::Swapped => frames = of_another_journal(&frames),
             Self::LastChanged => frames[last - 1] = later(&frames[last - 1]),
             Self::Changed => frames[3] = later(&frames[3]),
+            Self::Unreadable => frames[3] = cut(&frames[3]),
         }
         let holes: &[u64] = if self == Self::Hole { &[5, 6] } else { &[] };
         put(bus, &frames, holes).await;
@@ -93,6 +96,11 @@ fn later(bytes: &Bytes) -> Bytes {
     let mut frame = Frame::<Event>::decode(bytes).expect("a frame");
     frame.time = frame.time.plus_millis(1);
     rmp_serde::to_vec(&frame).expect("bytes").into()
+}
+
+/// The frame without its last byte.
+fn cut(bytes: &Bytes) -> Bytes {
+    bytes.slice(..bytes.len() - 1)
 }
 
 /// The same frames as another journal has them.

@@ -158,6 +158,26 @@ async fn a_message_of_the_intake_that_is_delivered_no_more_is_a_dead_letter_and_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn messages_that_the_connection_of_the_leader_lost_are_noted() {
+    let world = World::start().await;
+    let bus = world.server.bus("one").await;
+    let _scheduler = World::scheduler_on(bus.clone(), "one", None);
+    world.status().await;
+    let mut events = world.events();
+    let _never_read = bus.subscribe("flood".to_owned()).await.unwrap();
+    // As many as a subscription holds, and some more.
+    for _ in 0..70_000 {
+        world.bus.client().publish("flood", "x".into()).await.unwrap();
+    }
+    let incident = next_incident(&mut events).await;
+    assert_eq!(
+        (incident.found.as_str(), incident.place.as_str(), incident.action.as_str()),
+        ("slow_consumer", "one", "none")
+    );
+    assert!((1..=70_000).contains(&incident.count), "{incident}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_given_up_while_nobody_led_is_found_by_the_next_leader() {
     let world = World::start().await;
     let config = pull::Config { max_deliver: 1, ack_wait: Duration::from_millis(200), ..intake_consumer_config() };

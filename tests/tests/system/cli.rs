@@ -49,6 +49,7 @@ const RUNS: &[Case] = &[
     ("laneway run submit 'x' --model echo/default --lane FAST", 2, &[]),
     ("laneway run submit 'x' --session $S --model echo/hang --run-id ${R%1}2 --cancellation-token t1", 0, &["d002"]),
     ("laneway run wait ${R%1}2 --wait-ms 50", 4, &[]),
+    ("laneway run cancel $R --wait", 0, &["d001", "completed", "too late, the answer came first"]),
     ("laneway run list --session $S --limit 5", 0, &["d002", "echo/hang"]),
     ("laneway run cancel --token t1 --reason enough", 0, &["d002"]),
     ("laneway run wait ${R%1}2", 4, &["cancelled"]),

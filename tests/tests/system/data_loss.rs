@@ -77,7 +77,7 @@ fn finds(service: ServiceName, damage: Damage) -> bool {
         // It says that the leader has gone: no public event comes from it, and only the store has had it.
         Damage::LastChanged => service == ServiceName::SessionStore,
         // A recorder goes on behind the last event; a scheduler, and a store without a view, read from the start.
-        Damage::Changed => service != ServiceName::FlightRecorder,
+        Damage::Changed | Damage::Unreadable => service != ServiceName::FlightRecorder,
     }
 }
 
@@ -90,20 +90,22 @@ async fn damage_stops_each_service_at_its_start() {
         let last = damage.befall(&stack.bus).await;
         let finders = SERVICES.iter().filter(|(service, _)| finds(*service, damage));
         for (service, name) in finders.clone() {
-            if damage == Damage::Changed && *service == ServiceName::SessionStore {
+            let is_early = matches!(damage, Damage::Changed | Damage::Unreadable);
+            if is_early && *service == ServiceName::SessionStore {
                 std::fs::remove_dir_all(stack.data_path(name)).unwrap();
             }
             stack.start_part(*service, name, &[]);
         }
         let said = match damage {
-            Damage::CutShort => "are missing",
-            Damage::Emptied => "frames 1 to",
-            Damage::Hole => "frames 5 to 6 of the journal are missing",
-            Damage::Swapped | Damage::LastChanged => "are not those that were read before",
-            Damage::Changed => "frames 4 to 5 of the journal do not fit together",
+            Damage::CutShort => format!("frames {} to ", last / 2 + 1),
+            Damage::Emptied => "frames 1 to ".to_owned(),
+            Damage::Hole => "frames 5 to 6 of the journal are missing".to_owned(),
+            Damage::Swapped | Damage::LastChanged => "are not those that were read before".to_owned(),
+            Damage::Changed => "frames 4 to 5 of the journal do not fit together".to_owned(),
+            Damage::Unreadable => "frames 4 to 4 of the journal cannot be read".to_owned(),
         };
         for (_, name) in finders {
-            assert_stops(&mut stack, name, damage, said).await;
+            assert_stops(&mut stack, name, damage, &said).await;
         }
         assert!(last_number(&stack.bus).await <= last, "{damage:?}: somebody wrote into it");
     }
@@ -113,7 +115,7 @@ async fn damage_stops_each_service_at_its_start() {
 async fn damage_stops_each_service_while_it_runs() {
     for damage in Damage::ALL {
         // Frames that all have had are read again for a snapshot alone.
-        if damage == Damage::Changed {
+        if matches!(damage, Damage::Changed | Damage::Unreadable) {
             continue;
         }
         let mut stack = Stack::start("").await;
@@ -174,6 +176,7 @@ async fn check_names_the_frames_of_each_kind_of_damage() {
         (Damage::Swapped, "replaced"),
         (Damage::LastChanged, "replaced"),
         (Damage::Changed, "changed"),
+        (Damage::Unreadable, "unreadable"),
     ] {
         let mut stack = Stack::start("").await;
         with_a_thread(&stack).await;
@@ -196,7 +199,7 @@ async fn check_names_the_frames_of_each_kind_of_damage() {
             // From the first: also what no view tells of is another journal's.
             Damage::Swapped => (1, range.1),
             Damage::LastChanged => (last, last),
-            Damage::Changed => (4, 4),
+            Damage::Changed | Damage::Unreadable => (4, 4),
         };
         assert_eq!(range, expected, "{damage:?}: {found}");
     }
@@ -254,7 +257,7 @@ async fn repair_brings_back_what_a_store_holds_of_a_journal_that_was_cut_short()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn repair_brings_a_thread_back_after_each_kind_of_damage() {
-    for damage in [Damage::Hole, Damage::Changed, Damage::Swapped, Damage::Emptied] {
+    for damage in [Damage::Hole, Damage::Changed, Damage::Unreadable, Damage::Swapped, Damage::Emptied] {
         let mut stack = Stack::start("").await;
         let session = with_a_thread(&stack).await;
         let thread = stack.thread(&session).await;

@@ -40,3 +40,4 @@ mod replay;
 mod snapshots;
 mod takeover;
 mod telemetry;
+mod upgrades;

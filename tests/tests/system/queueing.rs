@@ -4,11 +4,15 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use laneway_bus::async_nats::HeaderMap;
-use laneway_contract::{ArtifactReply, Catalog, Endpoint, ProviderSpec, ServiceName, Stream, Subject, Token};
+use laneway_contract::{
+    ArtifactReply, Catalog, Endpoint, FlightKind, ProviderSpec, ServiceName, Stream, Subject, Token,
+};
+use laneway_flight_recorder::{EventHash, public_events};
 use laneway_runtime::Shutdown;
 use laneway_tests::provider::CountingProvider;
 use laneway_tests::proxy::Proxy;
 use laneway_tests::stack::{Stack, connect};
+use laneway_tests::streams::frames;
 use laneway_worker::WorkerConfig;
 use serde_json::json;
 
@@ -55,7 +59,7 @@ async fn runs_published_while_everything_is_down_end_once_it_is_up() {
     assert!(String::from_utf8_lossy(&body.bytes.unwrap()).contains("colour"), "the refused body is kept");
 }
 
-/// A deployment whose one worker runs in this test, behind a cable, and executes a run that goes on for ever.
+/// A deployment whose one worker runs in this test, behind a cable, and executes a run.
 struct Cabled {
     stack: Stack,
     provider: CountingProvider,
@@ -66,8 +70,12 @@ struct Cabled {
 /// Through control or the renewals: far less than the 30 s after which the lease of a cancelled run expires.
 const PROMPT: Duration = Duration::from_secs(10);
 
-async fn cabled(change: impl FnOnce(&mut WorkerConfig)) -> Cabled {
-    let provider = CountingProvider::start(100_000, Duration::from_millis(20)).await;
+/// So many pieces of an answer that it goes on for ever.
+const FOR_EVER: u32 = 100_000;
+
+/// Returns when the first piece of the answer is out; there is one every 20 ms.
+async fn cabled(pieces: u32, change: impl FnOnce(&mut WorkerConfig)) -> Cabled {
+    let provider = CountingProvider::start(pieces, Duration::from_millis(20)).await;
     let section = provider.section("slow");
     let mut stack = Stack::bare(&section).await;
     let port = stack.nats.url().rsplit(':').next().unwrap().parse().unwrap();
@@ -84,7 +92,7 @@ async fn cabled(change: impl FnOnce(&mut WorkerConfig)) -> Cabled {
     tokio::spawn(laneway_worker::run(bus, config, Shutdown::new()));
     let run = uuid::Uuid::now_v7().to_string();
     let mut chunks = stack.bus.client().subscribe(format!("laneway.tokens.{run}")).await.unwrap();
-    let submit = json!({"run_id": run, "model_id": "slow/m", "input": "go on for ever"});
+    let submit = json!({"run_id": run, "model_id": "slow/m", "input": "go on"});
     stack.must(Endpoint::RunsSubmit, submit).await;
     // Once a piece of the answer is out, a cancel leaves a partial answer.
     let spoken = async {
@@ -122,7 +130,7 @@ impl Cabled {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_comes_back_learns_of_a_cancel_from_the_control_stream() {
-    let cabled = cabled(|config| config.ignore_renewal_stop = true).await;
+    let cabled = cabled(FOR_EVER, |config| config.ignore_renewal_stop = true).await;
     let closings = cabled.provider.closings();
     cabled.proxy.cut();
     cabled.cancel().await;
@@ -135,11 +143,44 @@ async fn a_worker_that_comes_back_learns_of_a_cancel_from_the_control_stream() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_control_stream_the_renewal_tells_of_the_cancel() {
     // The leader makes the stream again when it is gone, so the worker has to be deaf as well.
-    let cabled = cabled(|config| config.ignore_control = true).await;
+    let cabled = cabled(FOR_EVER, |config| config.ignore_control = true).await;
     let closings = cabled.provider.closings();
     let name = cabled.stack.bus.prefix().stream(Stream::Control);
     cabled.stack.bus.jetstream().delete_stream(name).await.unwrap();
     let cancelled = Instant::now();
     cabled.cancel().await;
     cabled.is_stopped_by_its_worker(closings, cancelled).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_comes_after_its_lease_is_taken_and_not_paid_for_again() {
+    let cabled = cabled(100, |_| {}).await;
+    cabled.proxy.cut();
+    // The provider is on this side of the cable: the whole answer is there long before the lease expires.
+    cabled.stack.in_state(&json!(cabled.run), "queued").await;
+    cabled.proxy.heal();
+    let reply = cabled.stack.wait_run(&cabled.run).await;
+    assert_eq!((&reply["run"]["state"], &reply["run"]["attempt"]), (&json!("completed"), &json!(1)), "{reply}");
+    assert_eq!(cabled.provider.arrivals(), 1, "another call was paid for");
+    let frames = frames(&cabled.stack.bus, cabled.stack.journal_seq().await).await;
+    let said: Vec<_> = frames
+        .iter()
+        .flat_map(public_events)
+        .filter(|event| event.kind() == FlightKind::WorkflowRecovery)
+        .map(|event| serde_json::from_slice::<serde_json::Value>(&event.encode(EventHash::ZERO).unwrap()).unwrap())
+        .map(|event| [event["payload"]["found"].clone(), event["payload"]["action"].clone()])
+        .collect();
+    assert_eq!(said, [[json!("lease_expired"), json!("retry")], [json!("late_answer"), json!("settle")]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_asked_to_stop_finishes_what_it_executes() {
+    let mut stack = Stack::start("").await;
+    let run = uuid::Uuid::now_v7().to_string();
+    let submit = json!({"run_id": run, "model_id": "echo/delay=100,tokens=20", "input": "to the end"});
+    stack.must(Endpoint::RunsSubmit, submit).await;
+    stack.in_state(&json!(run), "running").await;
+    assert_eq!(stack.terminate("worker-a").await, Some(0), "{}", stack.logs());
+    let reply = stack.must(Endpoint::RunsGet, json!({"run_id": run})).await;
+    assert_eq!((&reply["run"]["state"], &reply["run"]["attempt"]), (&json!("completed"), &json!(1)), "{reply}");
 }

@@ -76,6 +76,8 @@ async fn a_scheduler_that_is_killed_begins_with_its_snapshot_and_every_run_compl
     for run in &runs {
         assert_eq!(stack.wait_run(run).await["run"]["state"], "completed");
     }
+    let journal = stack.bus.jetstream().get_stream(stack.bus.prefix().stream(Stream::Journal)).await.unwrap();
+    assert_eq!(journal.cached_info().state.first_sequence, 1, "a snapshot takes nothing from the journal");
     // A standby that begins with the snapshot compares its digests with the leader's: they come every 1,000 frames.
     stack.start_part(ServiceName::Scheduler, "scheduler-b", &[]);
     let session = stack.create_session("echo/default").await;

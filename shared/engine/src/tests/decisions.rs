@@ -58,7 +58,8 @@ fn what_has_called_a_tool_is_never_repeated_by_itself() {
         let (session, run, epoch) = executing(&mut world);
         call_a_tool(&mut world, run, epoch);
         if lose {
-            world.advance(ATTEMPT_LEASE_MS as i64);
+            let events = world.advance(ATTEMPT_LEASE_MS as i64);
+            assert!(matches!(&events[0], Event::LeaseExpired { action, .. } if action == "stall"), "{events:?}");
         } else {
             let mut command = world.report_command(run, epoch, failed(ErrorClass::WorkerLost, true, None));
             command.report_no = 1;

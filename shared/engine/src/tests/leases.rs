@@ -9,6 +9,12 @@ fn refused(world: &mut World, claim: &Claim) -> ErrorCode {
     world.run(&Command::Claim(claim.clone())).unwrap_err().code
 }
 
+/// What became of the run of the lease that expired.
+fn expired(events: &[Event]) -> &str {
+    let Some(Event::LeaseExpired { action, .. }) = events.first() else { panic!("{events:?}") };
+    action
+}
+
 #[test]
 fn a_claim_is_repeatable_by_its_claimant_alone() {
     let mut world = World::new();
@@ -57,7 +63,7 @@ fn a_lost_worker_costs_an_attempt_and_the_input_enters_the_thread_once() {
     let first = world.claim(run);
     world.advance(ATTEMPT_LEASE_MS as i64 - 1);
     assert_eq!(world.job_state(run), JobState::Running);
-    world.advance(1);
+    assert_eq!(expired(&world.advance(1)), "retry");
     assert_eq!(world.job_state(run), JobState::Queued);
     world.advance(60_000);
     let second = world.claim(run);
@@ -69,6 +75,19 @@ fn a_lost_worker_costs_an_attempt_and_the_input_enters_the_thread_once() {
     );
     world.complete(run, second);
     assert_eq!(world.settled(run).status.attempt, 2);
+}
+
+#[test]
+fn a_lost_worker_fails_a_run_that_has_no_try_left() {
+    let mut world = World::new();
+    let session = world.create("echo/a");
+    let mut command = world.submit_command(Some(session));
+    command.max_retries = 0;
+    let run = world.submit_with(command);
+    world.claim(run);
+    assert_eq!(expired(&world.advance(ATTEMPT_LEASE_MS as i64)), "fail");
+    assert_eq!(world.job_state(run), JobState::Failed);
+    assert_eq!(world.settled(run).status.error.unwrap().class, ErrorClass::WorkerLost);
 }
 
 #[test]
@@ -94,9 +113,10 @@ fn a_run_that_kills_its_workers_is_poisoned() {
     let mut command = world.submit_command(Some(session));
     command.max_retries = 10;
     let run = world.submit_with(command);
-    for _ in 0..POISON_AFTER {
+    for kill in 1..=POISON_AFTER {
         world.claim(run);
-        world.advance(ATTEMPT_LEASE_MS as i64);
+        let action = if kill == POISON_AFTER { "poison" } else { "retry" };
+        assert_eq!(expired(&world.advance(ATTEMPT_LEASE_MS as i64)), action);
         world.advance(60_000);
     }
     assert_eq!(world.job_state(run), JobState::Poisoned);
@@ -112,7 +132,7 @@ fn a_cancel_that_meets_a_lost_worker_ends_as_cancelled() {
     world.advance(ATTEMPT_LEASE_MS as i64 - 1);
     assert_eq!(world.job_state(run), JobState::Running);
     let events = world.advance(1);
-    assert!(matches!(&events[0], Event::LeaseExpired { action, .. } if action == "cancel"));
+    assert_eq!(expired(&events), "cancel");
     assert_eq!(world.job_state(run), JobState::Cancelled);
     let receipt = world.settled(run).status.cancel.unwrap();
     assert_eq!((receipt.worker_told_at, receipt.provider_closed_at, receipt.billed), (None, None, None));
