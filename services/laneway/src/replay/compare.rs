@@ -66,8 +66,6 @@ pub(crate) struct Comparison {
     pub(crate) more_keys: usize,
     /// The workers that the model has.
     pub(crate) pools: BTreeMap<PoolId, ModelledPool>,
-    #[serde(skip)]
-    pub(crate) curves: BTreeMap<Lane, Curves>,
 }
 
 /// A pool in the model.
@@ -88,6 +86,8 @@ pub(crate) struct Group<N> {
     /// Runs of it that started in all three: the waits are theirs.
     pub(crate) compared: u64,
     pub(crate) waits: BTreeMap<Column, Waits>,
+    #[serde(skip)]
+    pub(crate) curves: Curves,
 }
 
 /// Waits from submit to the first dispatch, in milliseconds.
@@ -157,10 +157,10 @@ impl Gathered {
     }
 
     fn into_group<N>(self, name: N) -> Group<N> {
-        let compared = self.waits[0].len() as u64;
+        let (compared, curves) = (self.waits[0].len() as u64, self.curves());
         let waits = Column::ALL.into_iter().zip(self.started.into_iter().zip(self.waits));
         let waits = waits.map(|(column, (started, waits))| (column, Waits::of(started, waits))).collect();
-        Group { name, submitted: self.submitted, compared, waits }
+        Group { name, submitted: self.submitted, compared, waits, curves }
     }
 }
 
@@ -218,7 +218,6 @@ pub(crate) fn compare(work: &Workload, frame: u64, as_it_was: &Modelled, policy:
         changed: policy.changed,
         refused: policy.refused,
         error,
-        curves: lanes.iter().map(|(lane, runs)| (*lane, runs.curves())).collect(),
         lanes: lanes.into_iter().map(|(lane, runs)| runs.into_group(lane)).collect(),
         keys: by_key.into_iter().map(|(key, runs)| runs.into_group(key.to_owned())).collect(),
         more_keys,

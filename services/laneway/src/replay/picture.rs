@@ -1,8 +1,7 @@
-//! The comparison as an SVG: for each lane the mean wait of the runs submitted in each interval, one curve for each column.
+//! The comparison as an SVG: for each lane, and for each fairness key of the table, the mean wait of the runs submitted in each
+//! interval, one curve for each column.
 
 use std::fmt::Write;
-
-use laneway_contract::Lane;
 
 use super::compare::{Column, Comparison, Curve, Group, INTERVALS};
 use crate::output::span;
@@ -49,7 +48,7 @@ const fn dashes(column: Column) -> &'static str {
 
 /// The picture.
 pub(crate) fn picture(comparison: &Comparison, policy: &str) -> String {
-    let height = HEAD + PANEL * comparison.lanes.len() as f64 + 12.0;
+    let height = HEAD + PANEL * (comparison.lanes.len() + comparison.keys.len()) as f64 + 12.0;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH:.0} {height:.0}\" \
          font-family=\"ui-sans-serif, 'DejaVu Sans', Helvetica, Arial, sans-serif\" font-size=\"12\">\n\
@@ -66,8 +65,14 @@ pub(crate) fn picture(comparison: &Comparison, policy: &str) -> String {
         text(&mut svg, (24.0, 94.0), &axes, FAINT, "");
     }
     legend(&mut svg);
-    for (nth, group) in comparison.lanes.iter().enumerate() {
-        panel(&mut svg, comparison, group, HEAD + PANEL * nth as f64);
+    let mut top = HEAD;
+    for group in &comparison.lanes {
+        panel(&mut svg, comparison, group.name.as_str(), group, top);
+        top += PANEL;
+    }
+    for group in &comparison.keys {
+        panel(&mut svg, comparison, &format!("key {}", group.name), group, top);
+        top += PANEL;
     }
     svg.push_str("</svg>\n");
     svg
@@ -82,11 +87,10 @@ fn legend(svg: &mut String) {
     }
 }
 
-fn panel(svg: &mut String, comparison: &Comparison, group: &Group<Lane>, top: f64) {
-    let Some(curves) = comparison.curves.get(&group.name) else { return };
+fn panel<N>(svg: &mut String, comparison: &Comparison, name: &str, group: &Group<N>, top: f64) {
+    let curves = &group.curves;
     let p95 = group.waits.iter().map(|(column, waits)| format!("{} {}", column.as_str(), span(waits.p95_ms)));
-    let heading =
-        format!("{}: {} runs compared; p95 {}", group.name, group.compared, p95.collect::<Vec<_>>().join(", "));
+    let heading = format!("{name}: {} runs compared; p95 {}", group.compared, p95.collect::<Vec<_>>().join(", "));
     text(svg, (24.0, top + 18.0), &heading, INK, "font-weight=\"bold\"");
     let top = top + PLOT.top;
     let most = curves.iter().flatten().flatten().max().copied().unwrap_or(0);

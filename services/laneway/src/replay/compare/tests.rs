@@ -54,6 +54,6 @@ fn only_runs_that_started_in_all_three_are_compared() {
     assert_eq!((comparison.keys[0].name.as_str(), comparison.more_keys), ("b", 1));
     assert_eq!(comparison.keys[0].waits[&Column::Policy].max_ms, 900);
     // Each interval is a second long; the last belongs to the last.
-    let curves = &comparison.curves[&Lane::Primary];
+    let curves = &comparison.lanes[0].curves;
     assert_eq!((curves[0][0], curves[2][0], curves[0][1], curves[0].len()), (Some(10), Some(1), None, INTERVALS));
 }

@@ -1,7 +1,7 @@
 //! The picture of a comparison.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use laneway_contract::Timestamp;
+use laneway_contract::{Lane, Timestamp};
 
 use super::*;
 use crate::replay::compare::compare;
@@ -44,7 +44,7 @@ fn check_well_formed(svg: &str) {
 }
 
 #[test]
-fn it_has_a_panel_for_each_lane_with_three_curves_units_and_a_legend() {
+fn it_has_a_panel_for_each_lane_and_key_with_three_curves_units_and_a_legend() {
     let waits: Vec<u64> = (0..240).map(|n| n * 40).collect();
     let less: Vec<u64> = waits.iter().map(|wait| wait / 3).collect();
     let svg = picture(&comparison([&waits, &waits, &less]), "a<b>&c.toml");
@@ -55,6 +55,7 @@ fn it_has_a_panel_for_each_lane_with_three_curves_units_and_a_legend() {
         "a model of what was recorded",
         ">PRIMARY: 120 runs compared; p95 recorded 9.0 s",
         ">BACKGROUND: 120 runs compared",
+        ">key k: 240 runs compared",
         ">recorded<",
         ">modelled as it was<",
         ">modelled under the policy<",
@@ -65,7 +66,7 @@ fn it_has_a_panel_for_each_lane_with_three_curves_units_and_a_legend() {
     ] {
         assert!(svg.contains(words), "no {words:?} in\n{svg}");
     }
-    assert_eq!(svg.matches("<polyline").count(), 6);
+    assert_eq!(svg.matches("<polyline").count(), 9);
     assert_eq!(svg, picture(&comparison([&waits, &waits, &less]), "a<b>&c.toml"));
 }
 
@@ -73,7 +74,7 @@ fn it_has_a_panel_for_each_lane_with_three_curves_units_and_a_legend() {
 fn a_run_alone_is_a_point_and_no_runs_make_no_panel() {
     let svg = picture(&comparison([&[5], &[6], &[0]]), "p");
     check_well_formed(&svg);
-    assert_eq!((svg.matches("<circle").count(), svg.matches("<polyline").count()), (3, 0));
+    assert_eq!((svg.matches("<circle").count(), svg.matches("<polyline").count()), (6, 0));
     let svg = picture(&comparison([&[], &[], &[]]), "p");
     check_well_formed(&svg);
     assert!(!svg.contains("PRIMARY"));
