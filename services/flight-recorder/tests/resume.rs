@@ -114,13 +114,15 @@ async fn a_recorder_that_is_killed_leaves_none_out_and_writes_none_twice() {
     let server = NatsServer::start();
     let bus = server.connect().await;
     let mut journal = Journal::begin(&bus).await;
-    write(&mut journal, 400).await;
+    write(&mut journal, 1_000).await;
+    let mut in_the_middle = 0;
     for round in 1..=5 {
         let mut running = Running::start(&server.connect().await);
         running.recorded(60 * round).await;
         running.kill().await;
+        in_the_middle += usize::from(stored(&bus).await.len() < expected(&journal.frames).len());
     }
-    assert!(stored(&bus).await.len() < expected(&journal.frames).len(), "it was not killed in the middle");
+    assert!(in_the_middle > 0, "it was never killed in the middle");
     let mut running = Running::start(&bus);
     running.recorded(journal.last()).await;
     running.stop().await;
