@@ -34,7 +34,7 @@ test-all: _nats-cli _jq _nats-py _docker test images
 # store, frozen processes, cables that fail, servers of a cluster that die, full disks, changes of the leader. Needs root, for the small disks;
 # `just long 100` does a hundred times as much. Each test prints its seed; `TEST_SEED=N` draws the same again.
 long TIMES="10": build
-    TEST_TIMES={{ TIMES }} cargo test --profile ci --workspace --test system -- --include-ignored --nocapture --test-threads 1 crashes:: frozen:: cuts:: cluster:: power:: full_disk:: takeover::
+    TEST_TIMES={{ TIMES }} cargo test --profile ci --workspace --test system -- --include-ignored --nocapture --test-threads 2 crashes:: frozen:: cuts:: cluster:: power:: full_disk:: takeover::
 
 # The main job from outside through the published port of compose.yaml.
 test-compose: images
