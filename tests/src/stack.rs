@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use laneway_bus::Bus;
-use laneway_contract::{ApiError, Endpoint, ServiceName};
+use laneway_contract::{ApiError, Endpoint, ServiceName, Stream};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -260,6 +260,24 @@ impl Stack {
         all
     }
 
+    /// What the server says of the streams between scheduler and workers, for the message of a failed assertion.
+    async fn streams(&self) -> String {
+        let mut all = String::new();
+        for stream in [Stream::Dispatch, Stream::Control] {
+            let name = self.bus.prefix().stream(stream);
+            match self.bus.jetstream().get_stream(&name).await {
+                Ok(stream) => {
+                    let info = stream.cached_info();
+                    all.push_str(&format!("--- {name} {:?} {:?}\n", info.state, info.cluster));
+                    let consumers: Vec<_> = stream.consumers().collect().await;
+                    all.push_str(&format!("{consumers:#?}\n"));
+                }
+                Err(error) => all.push_str(&format!("--- {name} {error}\n")),
+            }
+        }
+        all
+    }
+
     /// A request, repeated under the same bytes while nobody answers, as our own clients do it.
     pub async fn ask(&self, endpoint: Endpoint, body: Value) -> Result<Value, ApiError> {
         self.bus.request(endpoint, &body).await
@@ -310,7 +328,7 @@ impl Stack {
                 }
             }
         }
-        panic!("run {run_id} does not end: {last:?}\n{}", self.logs());
+        panic!("run {run_id} does not end: {last:?}\n{}{}", self.streams().await, self.logs());
     }
 
     /// The whole thread as (role, content).
