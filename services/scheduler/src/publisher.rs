@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use laneway_bus::async_nats::HeaderMap;
-use laneway_bus::{Bus, BusError, ensure_streams};
+use laneway_bus::{Bus, BusError, ensure_streams, remove_consumers_ahead};
 use laneway_contract::{ControlMessage, DISPATCH_CLAIM_MS, DispatchMessage, Format, PoolId, Subject};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -30,7 +30,8 @@ pub(crate) enum Outgoing {
     Dispatch(PoolId, DispatchMessage),
     /// A signal for the worker of an executing run.
     Control(ControlMessage),
-    /// Nothing: the streams that are missing are made again. Those in memory go with their server.
+    /// Nothing: the streams that are missing are made again, and consumers that are ahead of them. Those in memory go, in part or in
+    /// all, with their servers.
     Mend,
 }
 
@@ -67,30 +68,54 @@ impl Publisher {
 
 async fn publish(bus: Bus, lease: Arc<Lease>, mut outgoing: mpsc::UnboundedReceiver<(Outgoing, Term)>) {
     let mut under_way = FuturesUnordered::new();
+    let mut mending = Mending::No;
     loop {
         tokio::select! {
             message = outgoing.recv(), if under_way.len() < IN_FLIGHT => match message {
-                Some((message, term)) => under_way.push(store(&bus, &lease, message, term)),
+                // One at a time, since each asks for everything; what is asked for meanwhile is one more.
+                Some((Outgoing::Mend, _)) if mending != Mending::No => mending = Mending::AndAgain,
+                Some((message, term)) => {
+                    if message == Outgoing::Mend {
+                        mending = Mending::Once;
+                    }
+                    under_way.push(store(&bus, &lease, message, term));
+                }
                 None => break,
             },
-            Some(()) = under_way.next(), if !under_way.is_empty() => {}
+            Some(done) = under_way.next(), if !under_way.is_empty() => {
+                if done == Outgoing::Mend && mending == Mending::AndAgain {
+                    mending = Mending::Once;
+                    under_way.push(store(&bus, &lease, Outgoing::Mend, lease.term()));
+                } else if done == Outgoing::Mend {
+                    mending = Mending::No;
+                }
+            }
         }
     }
     while under_way.next().await.is_some() {}
 }
 
-async fn store(bus: &Bus, lease: &Lease, message: Outgoing, term: Term) {
+/// Whether streams and consumers are looked at now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mending {
+    No,
+    Once,
+    AndAgain,
+}
+
+/// Gives the message back when it is stored or void.
+async fn store(bus: &Bus, lease: &Lease, message: Outgoing, term: Term) -> Outgoing {
     let void = Instant::now() + VOID_AFTER;
     loop {
         // Streams are made again by whoever misses them first.
         if message != Outgoing::Mend && !lease.covers(term) {
             tracing::debug!("a dispatch or cancel signal was not sent in its leader's time");
-            return;
+            return message;
         }
-        let Err(error) = try_store(bus, &message).await else { return };
+        let Err(error) = try_store(bus, &message).await else { return message };
         if Instant::now() + RETRY >= void {
             tracing::warn!(%error, "a dispatch or cancel signal was not stored in time");
-            return;
+            return message;
         }
         tracing::debug!(%error, "a dispatch or cancel signal is sent again");
         sleep(RETRY).await;
@@ -99,8 +124,19 @@ async fn store(bus: &Bus, lease: &Lease, message: Outgoing, term: Term) {
 }
 
 async fn mend(bus: &Bus) {
-    if let Ok(Err(error)) = timeout(VOID_AFTER, ensure_streams(bus)).await {
-        tracing::warn!(%error, "cannot make the streams");
+    let mended = async {
+        ensure_streams(bus).await?;
+        let removed = remove_consumers_ahead(bus).await?;
+        if !removed.is_empty() {
+            tracing::warn!(
+                ?removed,
+                "the stream of dispatches lost messages: consumers that were ahead of it are made again"
+            );
+        }
+        Ok::<(), BusError>(())
+    };
+    if let Ok(Err(error)) = timeout(VOID_AFTER, mended).await {
+        tracing::warn!(%error, "streams and consumers cannot be made right");
     }
 }
 

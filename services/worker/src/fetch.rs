@@ -72,7 +72,7 @@ async fn take(worker: &Arc<Worker>, consumer: &PullConsumer) -> String {
                 message = batch.next() => message,
                 // The server has forgotten the request together with the connection.
                 Ok(()) = connections.changed() => None,
-                () = &mut end => None,
+                () = &mut end => return "the server has not answered a request".to_owned(),
             };
             match (message, slots.pop()) {
                 (Some(Ok(message)), Some(slot)) => begin(worker, message, slot),

@@ -6,6 +6,7 @@ use async_nats::jetstream::consumer::pull::Config;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, IntoConsumerConfig};
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::stream::ConsumerErrorKind;
+use futures::TryStreamExt;
 use laneway_contract::{DISPATCH_CLAIM_MS, PoolId, Stream, Subject};
 
 use crate::streams::{StreamDifference, compare};
@@ -69,6 +70,28 @@ pub async fn ensure_pool_consumer(bus: &Bus, pool: &PoolId) -> Result<PullConsum
 /// The consumer that the leader fetches submits from, made where it is missing.
 pub async fn ensure_intake_consumer(bus: &Bus) -> Result<PullConsumer, BusError> {
     ensure(bus, Stream::Intake, "scheduler", intake_consumer_config()).await
+}
+
+/// Removes the consumers of dispatches that are ahead of their stream, and gives their names: they would pass over every message
+/// until the stream has caught up with them.
+///
+/// A stream in the memory of a cluster loses messages when servers die one after the other, and the server (2.15) sets back only
+/// consumers without replicas. Workers make theirs again at once.
+pub async fn remove_consumers_ahead(bus: &Bus) -> Result<Vec<String>, BusError> {
+    let name = bus.prefix().stream(Stream::Dispatch);
+    let refused =
+        |reason: &dyn std::fmt::Display| BusError::Consumer { consumer: name.clone(), reason: reason.to_string() };
+    let stream = bus.jetstream().get_stream_no_info(&name).await.map_err(|error| refused(&error))?;
+    let delivered = stream.consumers().map_ok(|info| (info.name, info.delivered.stream_sequence));
+    let delivered: Vec<(String, u64)> = delivered.try_collect().await.map_err(|error| refused(&error))?;
+    // IMPORTANT: asked after the consumers: one that is right is never ahead of a later answer.
+    let last = stream.get_info().await.map_err(|error| refused(&error))?.state.last_sequence;
+    let mut removed = Vec::new();
+    for (consumer, _) in delivered.into_iter().filter(|(_, sequence)| *sequence > last) {
+        stream.delete_consumer(&consumer).await.map_err(|error| refused(&error))?;
+        removed.push(consumer);
+    }
+    Ok(removed)
 }
 
 /// What differs in the consumer of a stream, which is never altered; none where it, or its stream, is not there.

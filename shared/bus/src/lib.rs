@@ -18,7 +18,7 @@ pub use advisories::{Advisories, Advisory};
 pub use connection::{Bus, ConnectOptions, PendingAck, shown};
 pub use consumers::{
     PullConsumer, compare_consumer, ensure_intake_consumer, ensure_pool_consumer, intake_consumer_config,
-    pool_consumer_config,
+    pool_consumer_config, remove_consumers_ahead,
 };
 pub use control::ControlSignals;
 pub use error::BusError;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use laneway_contract::{Artifact, ArtifactId, ControlMessage, DispatchMessage, Event, PoolId};
+use laneway_contract::{Artifact, ArtifactId, ControlMessage, DispatchMessage, Event, PoolId, ReturnCause};
 use laneway_engine::{Run, State};
 use tokio::sync::oneshot;
 
@@ -22,7 +22,7 @@ impl Effects {
     /// What the events of a turn, which `state` has applied, ask for.
     #[expect(clippy::wildcard_enum_match_arm, reason = "an event that is not named here has no effect outside")]
     pub(super) fn of(events: &[Event], state: &State, waiters: &mut Waiters) -> Self {
-        let mut effects = Self::default();
+        let (mut effects, mut mends) = (Self::default(), false);
         for event in events {
             match event {
                 Event::RunDispatched { run_id, session_id, dispatch_no, pool, .. } => {
@@ -30,6 +30,8 @@ impl Effects {
                     let message = DispatchMessage { run_id, session_id, dispatch_no };
                     effects.outgoing.push(Outgoing::Dispatch(pool.clone(), message));
                 }
+                // Workers are there and have not got it.
+                Event::RunReturned { cause: ReturnCause::Unclaimed, .. } => mends = true,
                 Event::RunStopRequested { run_id, cause, .. } => {
                     if let Some(run) = state.run(*run_id) {
                         let (run_id, epoch) = (*run_id, run.record.status.epoch);
@@ -50,6 +52,7 @@ impl Effects {
                 _ => {}
             }
         }
+        effects.outgoing.extend(mends.then_some(Outgoing::Mend));
         effects
     }
 

@@ -81,6 +81,27 @@ fn a_dispatch_leaves_with_its_turn() {
 }
 
 #[test]
+fn what_nobody_has_claimed_has_streams_and_consumers_looked_at_once() {
+    let returned = |cause| Event::RunReturned {
+        run_id: RunId::generate(),
+        session_id: SessionId::generate(),
+        cause,
+        dispatch_no: 1,
+        epoch: 0,
+        reports: 0,
+    };
+    let sent = |causes: &[ReturnCause]| {
+        let events: Vec<Event> = causes.iter().copied().map(returned).collect();
+        let mut sent = Vec::new();
+        let effects = Effects::of(&events, &State::default(), &mut Waiters::default());
+        effects.release(9, |message| sent.push(message));
+        sent
+    };
+    assert_eq!(sent(&[ReturnCause::Unclaimed, ReturnCause::Unclaimed]), [Outgoing::Mend]);
+    assert_eq!(sent(&[ReturnCause::Waited, ReturnCause::Paused, ReturnCause::HandedBack]), []);
+}
+
+#[test]
 fn effects_that_are_dropped_tell_nobody_anything() {
     let run = RunId::generate();
     let mut waiters = Waiters::default();
