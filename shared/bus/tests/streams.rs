@@ -6,13 +6,12 @@ mod common;
 use common::{Server, within};
 use futures::StreamExt;
 use laneway_bus::async_nats::HeaderMap;
-use laneway_bus::async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use laneway_bus::async_nats::jetstream::stream::{
     Config, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType,
 };
 use laneway_bus::{
     Bus, BusError, ConnectOptions, ControlSignals, compare_streams, ensure_intake_consumer, ensure_pool_consumer,
-    ensure_streams, pool_consumer_config, remove_consumers_ahead, stream_config,
+    ensure_streams, remove_consumers_ahead, stream_config,
 };
 use laneway_contract::{ControlMessage, PoolId, RunId, Stop, Stream, Subject};
 
@@ -43,31 +42,6 @@ async fn streams_are_made_once_as_they_should_be() {
     let flight = config_of(&bus, Stream::Flight).await;
     assert_eq!(flight.persist_mode, Some(PersistenceMode::Async));
     assert!(flight.deny_delete && flight.allow_direct && flight.max_age.is_zero());
-}
-
-/// A consumer that is ahead, as one is in a cluster whose stream lost messages: it begins where the stream has not come to.
-#[tokio::test]
-async fn a_consumer_that_is_ahead_of_its_stream_is_removed_and_others_are_left() {
-    let server = Server::start();
-    let bus = server.bus().await;
-    within(ensure_streams(&bus)).await.unwrap();
-    let [lost, right] = ["lost", "right"].map(|pool| PoolId::parse(pool).unwrap());
-    let deliver_policy = DeliverPolicy::ByStartSequence { start_sequence: 100 };
-    let ahead = pull::Config { deliver_policy, ..pool_consumer_config(&bus, &lost) };
-    bus.jetstream().create_consumer_on_stream(ahead, "LANEWAY_DISPATCH").await.unwrap();
-    let consumer = within(ensure_pool_consumer(&bus, &right)).await.unwrap();
-    for pool in [&lost, &right] {
-        bus.publish_stored(&Subject::Dispatch(pool.clone()), HeaderMap::new(), "x".into()).await.unwrap();
-    }
-    assert_eq!(consumer.fetch().max_messages(1).messages().await.unwrap().count().await, 1);
-    assert_eq!(within(remove_consumers_ahead(&bus)).await.unwrap(), ["lost"]);
-    assert_eq!(within(remove_consumers_ahead(&bus)).await.unwrap(), [""; 0]);
-    let again = within(ensure_pool_consumer(&bus, &lost)).await.unwrap();
-    assert_eq!(
-        again.fetch().max_messages(1).messages().await.unwrap().count().await,
-        1,
-        "the message was not passed over"
-    );
 }
 
 #[tokio::test]
@@ -138,6 +112,7 @@ async fn consumers_are_made_once_and_deliver_until_acknowledged() {
     assert_eq!((dispatch.cached_info().state.messages, dispatch.cached_info().state.consumer_count), (0, 2));
     let intake = within(ensure_intake_consumer(&bus)).await.unwrap();
     assert_eq!(intake.cached_info().name, "scheduler");
+    assert_eq!(within(remove_consumers_ahead(&bus)).await.unwrap(), [""; 0], "both have come to the end of the stream");
 }
 
 #[tokio::test]
