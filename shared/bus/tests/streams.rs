@@ -6,12 +6,13 @@ mod common;
 use common::{Server, within};
 use futures::StreamExt;
 use laneway_bus::async_nats::HeaderMap;
+use laneway_bus::async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use laneway_bus::async_nats::jetstream::stream::{
     Config, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType,
 };
 use laneway_bus::{
     Bus, BusError, ConnectOptions, ControlSignals, compare_streams, ensure_intake_consumer, ensure_pool_consumer,
-    ensure_streams, remove_consumers_ahead, stream_config,
+    ensure_streams, pool_consumer_config, remove_consumers_ahead, stream_config,
 };
 use laneway_contract::{ControlMessage, PoolId, RunId, Stop, Stream, Subject};
 
@@ -42,6 +43,32 @@ async fn streams_are_made_once_as_they_should_be() {
     let flight = config_of(&bus, Stream::Flight).await;
     assert_eq!(flight.persist_mode, Some(PersistenceMode::Async));
     assert!(flight.deny_delete && flight.allow_direct && flight.max_age.is_zero());
+}
+
+/// A consumer that is ahead, as one is in a cluster whose stream lost messages: it begins where the stream has not come to.
+#[tokio::test]
+async fn a_consumer_that_is_ahead_of_its_stream_is_removed_and_others_are_left() {
+    let server = Server::start();
+    let bus = server.bus().await;
+    // A work queue takes no such consumer.
+    let config = Config { retention: RetentionPolicy::Limits, ..stream_config(bus.prefix(), Stream::Dispatch, 1) };
+    let stream = bus.jetstream().create_stream(config).await.unwrap();
+    let [lost, right] = ["lost", "right"].map(|pool| PoolId::parse(pool).unwrap());
+    let deliver_policy = DeliverPolicy::ByStartSequence { start_sequence: 100 };
+    stream.create_consumer(pull::Config { deliver_policy, ..pool_consumer_config(&bus, &lost) }).await.unwrap();
+    let consumer = within(ensure_pool_consumer(&bus, &right)).await.unwrap();
+    for pool in [&lost, &right] {
+        bus.publish_stored(&Subject::Dispatch(pool.clone()), HeaderMap::new(), "x".into()).await.unwrap();
+    }
+    assert_eq!(consumer.fetch().max_messages(1).messages().await.unwrap().count().await, 1);
+    assert_eq!(within(remove_consumers_ahead(&bus)).await.unwrap(), ["lost"]);
+    assert_eq!(within(remove_consumers_ahead(&bus)).await.unwrap(), [""; 0]);
+    let again = within(ensure_pool_consumer(&bus, &lost)).await.unwrap();
+    assert_eq!(
+        again.fetch().max_messages(1).messages().await.unwrap().count().await,
+        1,
+        "the message was not passed over"
+    );
 }
 
 #[tokio::test]

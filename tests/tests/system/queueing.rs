@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use laneway_bus::async_nats::HeaderMap;
+use laneway_bus::async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use laneway_bus::async_nats::jetstream::stream;
+use laneway_bus::stream_config;
 use laneway_contract::{
     ArtifactReply, Catalog, Endpoint, FlightKind, ProviderSpec, ServiceName, Stream, Subject, Token,
 };
@@ -183,4 +186,32 @@ async fn a_worker_that_is_asked_to_stop_finishes_what_it_executes() {
     assert_eq!(stack.terminate("worker-a").await, Some(0), "{}", stack.logs());
     let reply = stack.must(Endpoint::RunsGet, json!({"run_id": run})).await;
     assert_eq!((&reply["run"]["state"], &reply["run"]["attempt"]), (&json!("completed"), &json!(1)), "{reply}");
+}
+
+const LOST: &str = "the stream of dispatches lost messages";
+
+/// As in a cluster whose servers have died one after the other: the consumer is ahead of a stream that lost messages.
+#[tokio::test(flavor = "multi_thread")]
+async fn dispatches_that_the_pools_consumer_passes_over_are_taken_after_all() {
+    let mut stack = Stack::bare("").await;
+    // A work queue takes no such consumer.
+    let config = stream_config(stack.bus.prefix(), Stream::Dispatch, 1);
+    let config = stream::Config { retention: stream::RetentionPolicy::Limits, ..config };
+    let stream = stack.bus.jetstream().create_stream(config).await.unwrap();
+    stack.start_all().await;
+    let pool = stream.consumers().next().await.unwrap().unwrap();
+    stream.delete_consumer(&pool.name).await.unwrap();
+    let ahead = pull::Config {
+        durable_name: Some(pool.name.clone()),
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: 1_000_000 },
+        ack_policy: AckPolicy::Explicit,
+        filter_subject: pool.config.filter_subject,
+        ..pull::Config::default()
+    };
+    stream.create_consumer(ahead).await.unwrap();
+    let run = uuid::Uuid::now_v7().to_string();
+    stack.must(Endpoint::RunsSubmit, json!({"run_id": run, "model_id": "echo/default", "input": "x"})).await;
+    assert_eq!(stack.wait_run(&run).await["run"]["state"], "completed");
+    assert!(stack.said("scheduler-a", LOST) + stack.said("scheduler-b", LOST) > 0, "{}", stack.logs());
+    assert_eq!(stream.consumer_info(&pool.name).await.unwrap().config.deliver_policy, DeliverPolicy::All);
 }
