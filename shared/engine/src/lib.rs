@@ -32,6 +32,7 @@ mod turn;
 mod turns;
 mod weight;
 
+pub mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -46,7 +46,8 @@ impl World {
     /// What has no room in its budget waits until somebody raises that, or takes it away.
     fn raise_budgets(&mut self) {
         let waiting = self.facts.runs.iter().filter(|(_, run)| run.place == Place::Waiting);
-        let held: BTreeSet<BudgetOwner> = waiting.filter_map(|(id, _)| self.facts.ledger.unaffordable(*id)).collect();
+        let held: BTreeSet<BudgetOwner> =
+            waiting.filter_map(|(id, _)| self.facts.ledger.model.unaffordable(*id)).collect();
         for owner in held {
             self.seen.raised += 1;
             let tokens = self.rng.per_mille(300).then(|| self.rng.range(10_000, 100_000));
@@ -94,7 +95,8 @@ impl World {
             let session = &facts.sessions[session];
             let waits = |id: RunId, run: &RunFact| {
                 let come = run.fields.not_before.is_none_or(|at| at.millis() + BEHIND_MS < wall);
-                let affords = facts.ledger.unaffordable(id).is_none() && !dry.contains(run.fields.model_id.provider());
+                let affords =
+                    facts.ledger.model.unaffordable(id).is_none() && !dry.contains(run.fields.model_id.provider());
                 run.place == Place::Waiting && come && affords && self.has_room(run)
             };
             !session.paused && !session.closed && runs.iter().all(|(id, run)| waits(*id, run))
@@ -107,14 +109,14 @@ impl World {
     fn dry_providers(&self) -> BTreeSet<&str> {
         let facts = &self.facts;
         let waiting = facts.runs.iter().filter(|(_, run)| run.place == Place::Waiting);
-        let lacks = waiting.filter(|(id, _)| facts.ledger.lacking(**id, &facts.limits).is_some());
+        let lacks = waiting.filter(|(id, _)| facts.ledger.is_lacking(**id));
         let said = facts.runs.iter().filter(|(id, _)| facts.ledger.is_recorded(**id));
         let said: BTreeSet<&str> = said.map(|(_, run)| run.fields.model_id.provider()).collect();
         lacks.map(|(_, run)| run.fields.model_id.provider()).filter(|provider| said.contains(provider)).collect()
     }
 
     fn has_room(&self, run: &RunFact) -> bool {
-        let (limits, fields) = (&self.facts.limits, &run.fields);
+        let (limits, fields) = (&self.facts.ledger.model.limits, &run.fields);
         let room = |limit: u32, same: &dyn Fn(&RunFields) -> bool| {
             let used: Vec<_> = self.facts.holding().filter(|run| same(&run.fields)).collect();
             let others = used.iter().filter(|run| run.fields.lane != Lane::Primary).count() as u32;

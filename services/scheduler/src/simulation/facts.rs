@@ -86,8 +86,6 @@ pub(super) struct Facts {
     pub(super) cool_downs: BTreeMap<Scope, CoolDown>,
     messages: BTreeSet<MessageId>,
     last_epoch: Epoch,
-    /// The limits as each event finds them: the state holds those of the end of a frame.
-    pub(super) limits: Limits,
     pub(super) ledger: Ledger,
     tools: Tools,
 }
@@ -113,7 +111,7 @@ impl World {
             }
             self.facts.states_hold(turn.events.iter().filter_map(Event::session_id));
         }
-        self.facts.ledger.agrees(&self.facts.state, &self.facts.limits);
+        self.facts.ledger.agrees(&self.facts.state);
     }
 
     fn happened(&mut self, event: &Event, at: Timestamp) {
@@ -184,7 +182,7 @@ impl Facts {
     }
 
     fn happened(&mut self, event: &Event, at: Timestamp) {
-        self.ledger.happened(event, at, &self.limits);
+        self.ledger.happened(event, at, self.leader.unwrap());
         self.tools.happened(event);
         self.changes_state(event);
         match event {
@@ -208,11 +206,6 @@ impl Facts {
             Event::AppendKeyTaken { session_id, key, first_seq, last_seq, .. } => {
                 let new = self.keys.insert((*session_id, key.clone()), (*first_seq, *last_seq)).is_none();
                 assert!(new, "SESS-6: the key {key} was taken twice");
-            }
-            Event::LimitsChanged { changes, .. } => {
-                for change in changes {
-                    self.limits.set(change.name.clone(), change.to);
-                }
             }
             Event::CoolDownChanged { scope, cool_down } => match cool_down {
                 Some(cool_down) => drop(self.cool_downs.insert(scope.clone(), *cool_down)),

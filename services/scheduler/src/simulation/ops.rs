@@ -13,6 +13,8 @@ use super::world::World;
 use crate::edge::Change;
 
 const MODELS: [&str; 3] = ["echo/a", "echo/b", "ollama/c"];
+/// Two keys of one owner, and one of another.
+const KEYS: [&str; 3] = ["owner/key", "owner/other", "other/key"];
 /// A work packet that sessions share.
 const PACKET: &str = "packet";
 
@@ -85,6 +87,7 @@ impl World {
             "wait": self.one_in(4),
         });
         let amounts = self.amounts(session_id.is_none());
+        let key = KEYS[self.rng.range(0, 3) as usize];
         let mut sometimes = |name: &str, n: u64, value: serde_json::Value| {
             if self.rng.range(0, n) == 0 {
                 fields[name] = value;
@@ -95,7 +98,7 @@ impl World {
         }
         sometimes("cancellation_token", 6, "token".into());
         sometimes("concurrency_group", 4, "group".into());
-        sometimes("fairness_key", 2, "owner/key".into());
+        sometimes("fairness_key", 2, key.into());
         sometimes("queue_timeout_ms", 12, 4_000.into());
         sometimes("not_before", 12, serde_json::json!(Timestamp::from_millis(later + 5_000)));
         sometimes("deadline", 12, serde_json::json!(Timestamp::from_millis(later + 20_000)));

@@ -3,6 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use laneway_contract::*;
+use laneway_engine::testing::Workers;
 use laneway_journal::clock::Now;
 use laneway_journal::node::{self, Node};
 use laneway_journal::testing::{Clocks, Rng};
@@ -28,6 +29,10 @@ const MARGIN_MS: u64 = 1_000;
 pub(super) struct SimLog {
     pub(super) node: Node<Event, Effects>,
     pub(super) now: Now,
+    /// The workers that the process has heard.
+    pub(super) heard: Workers,
+    /// When turns were decided that are not on their way yet, and who had been heard then.
+    pub(super) decided: Vec<(Timestamp, Workers)>,
 }
 
 impl Log for SimLog {
@@ -36,6 +41,10 @@ impl Log for SimLog {
     }
 
     fn push(&mut self, turn: TurnDraft<Event>, effects: Effects) -> Result<(), NotLeading> {
+        let decided = (turn.at(), self.heard.clone());
+        if self.decided.last() != Some(&decided) {
+            self.decided.push(decided);
+        }
         self.node.push(turn, effects)
     }
 
@@ -131,6 +140,12 @@ impl Process {
         }
     }
 
+    /// It goes on at this time, with what it has heard until then.
+    pub(super) fn wakes(&mut self, now: Now) {
+        self.core.journal.now = now;
+        self.core.journal.heard = self.core.hints().workers.clone();
+    }
+
     pub(super) fn is_running(&self) -> bool {
         matches!(self.life, Life::Running)
     }
@@ -179,5 +194,6 @@ fn fresh(index: usize, rng: &mut Rng, (limits, memory): &(Limits, MemoryLimits),
         new_hash_key: HashKey::from_bytes(bytes),
         digest_every_frames: DIGEST_EVERY_FRAMES,
     };
-    (Core::new(SimLog { node: Node::new(settings, now), now }, settings_of_core), process)
+    let journal = SimLog { node: Node::new(settings, now), now, heard: Workers::new(), decided: Vec::new() };
+    (Core::new(journal, settings_of_core), process)
 }

@@ -33,7 +33,7 @@ impl World {
     fn process_hears(&mut self, index: usize, what: What) {
         let process = &mut self.processes[index];
         let now = process.clocks.read(self.now);
-        process.core.journal.now = now;
+        process.wakes(now);
         let node = &mut process.core.journal.node;
         match what {
             What::Published { request, outcome } if process.publish == Some(request) => {
@@ -98,7 +98,7 @@ impl World {
     fn step(&mut self, index: usize) -> bool {
         let process = &mut self.processes[index];
         let now = process.clocks.read(self.now);
-        process.core.journal.now = now;
+        process.wakes(now);
         if process.core.journal.node.may_answer(now) && !self.act(index) {
             return false;
         }
@@ -200,6 +200,9 @@ impl World {
         match action {
             Action::Publish { bytes, expected_last } => {
                 process.publish = Some(request);
+                for (at, workers) in process.core.journal.decided.drain(..) {
+                    self.facts.ledger.decided(process.id, at, workers);
+                }
                 let outcome = laneway_journal::node::PublishOutcome::Failed;
                 self.at(timeout, me, What::Published { request, outcome });
                 self.send(Actor::Server, &What::Publish { process: index, life, request, expected_last, bytes });

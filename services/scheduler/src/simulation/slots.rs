@@ -7,7 +7,7 @@ use super::facts::{Facts, Place, RunFact};
 impl Facts {
     /// SCHED-6, with PRIMARY's reserve.
     pub(super) fn limits_hold(&self, id: RunId) {
-        let (limits, fields) = (&self.limits, &self.runs[&id].fields);
+        let (limits, fields) = (&self.ledger.model.limits, &self.runs[&id].fields);
         let holding: Vec<&RunFields> = self.holding().map(|run| &run.fields).collect();
         let provider = fields.model_id.provider();
         let mut counted: Vec<(&str, u32, Vec<&RunFields>)> = vec![

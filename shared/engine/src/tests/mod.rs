@@ -9,7 +9,6 @@ mod leases;
 mod lifecycle;
 mod limits;
 mod memory;
-mod model;
 mod replica;
 mod runs;
 mod simulation;

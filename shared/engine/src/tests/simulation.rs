@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use laneway_contract::*;
 
 use super::draw::Draw;
-use super::model::{Model, Place};
 use super::world::*;
 use crate::SetBudget;
+use crate::testing::{Model, Place};
 use crate::*;
 use memory::Tight;
 
@@ -177,7 +177,11 @@ impl Simulation {
                 if let Some(tight) = tight.as_mut() {
                     tight.fold(event, *at);
                 }
-                model.fold(event, &world.hints, *at);
+                if let Event::RunDispatched { run_id, .. } = event {
+                    let chosen = model.choose(&world.hints.workers, *at);
+                    assert_eq!(chosen, Some(*run_id), "SCHED-5: another run had to be dispatched");
+                }
+                model.fold(event, *at);
             }));
             assert!(result.is_ok(), "seed {seed}: at {event:?}");
         }
@@ -487,8 +491,9 @@ impl Simulation {
 
     fn check(&self) {
         let (state, seed, now) = (&self.world.state, self.seed, self.world.now);
-        assert_eq!(self.model.choose(&self.world.hints, now), None, "seed {seed}: SCHED-8, a run could start");
-        self.model.check_waits(&self.world.hints, now, seed);
+        let workers = &self.world.hints.workers;
+        assert_eq!(self.model.choose(workers, now), None, "seed {seed}: SCHED-8, a run could start");
+        assert_eq!(self.model.silent_wait(workers, now), None, "seed {seed}: SCHED-3, it waits, and nothing says so");
         let mut executing = BTreeMap::<SessionId, u32>::new();
         for run in state.live_runs(None) {
             let place = &self.model.runs[&run.record.run_id].place;

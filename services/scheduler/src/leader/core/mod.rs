@@ -95,6 +95,12 @@ impl<J: Log> Core<J> {
         &self.state
     }
 
+    /// What was heard and is not journaled.
+    #[cfg(test)]
+    pub(crate) fn hints(&self) -> &Hints {
+        &self.hints
+    }
+
     /// The digest of the state.
     #[cfg(test)]
     pub(crate) fn digest(&mut self) -> u128 {

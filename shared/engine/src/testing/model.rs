@@ -1,29 +1,45 @@
 //! The rules of admission once more, slow and obvious: every decision is worked out from all runs and the history. It folds
-//! the same events, and says at each dispatch which run it had to be.
+//! the same events, and says before each dispatch which run it has to be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use laneway_contract::*;
+use laneway_contract::{
+    BudgetOwner, CoolDown, Decision, Estimate, Event, Finish, Lane, LimitChange, Limits, MicroUsd, ModelId, OnBusy,
+    PoolId, RateCause, RateKind, Reservation, RunFields, RunId, RunRecord, Scope, SessionId, Timestamp, WorkerId,
+};
 
-use crate::*;
+use crate::WorkerHint;
+
+/// Workers that the leader has heard.
+pub type Workers = BTreeMap<WorkerId, WorkerHint>;
 
 /// Units of a request or token in a bucket.
 const UNITS: i128 = 60_000;
 
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Place {
+/// Where a run is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Before its `not_before`.
     Delayed,
+    /// It waits.
     Queued,
+    /// Nobody has claimed it yet.
     Dispatched(PoolId),
+    /// A worker executes it.
     Running(WorkerId),
+    /// It is tried again later.
     Backoff,
+    /// It waits for a person.
     Parked,
 }
 
+/// A run that has not ended.
 #[derive(Clone, Debug)]
-pub(super) struct ModelRun {
-    pub(super) record: RunRecord,
-    pub(super) place: Place,
+pub struct ModelRun {
+    /// As it was submitted.
+    pub record: RunRecord,
+    /// Where it is.
+    pub place: Place,
     order: u64,
     decided: bool,
     /// It goes on with the attempt that asked; and while that executes.
@@ -38,12 +54,15 @@ pub(super) struct ModelRun {
     usd: u64,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Budget {
-    tokens: Option<u64>,
-    usd: Option<u64>,
-    used: (u64, u64),
-    reserved: (u64, u64),
+/// A budget. Pairs are tokens and millionths of a US dollar.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// The most of each.
+    pub most: (Option<u64>, Option<u64>),
+    /// What is charged.
+    pub used: (u64, u64),
+    /// What calls under way may use.
+    pub reserved: (u64, u64),
 }
 
 #[derive(Clone, Debug)]
@@ -54,17 +73,21 @@ struct ModelSession {
     window: u64,
 }
 
+/// All that admission looks at, as a fold of the events.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Model {
-    pub(super) limits: Limits,
-    pub(super) runs: BTreeMap<RunId, ModelRun>,
+pub struct Model {
+    /// The limits in force.
+    pub limits: Limits,
+    /// Every run that has not ended.
+    pub runs: BTreeMap<RunId, ModelRun>,
     sessions: BTreeMap<SessionId, ModelSession>,
-    budgets: BTreeMap<BudgetOwner, Budget>,
+    /// Budgets of sessions and work packets, also of sessions that memory has given up.
+    pub budgets: BTreeMap<BudgetOwner, Budget>,
     /// Units, when, and the change of limits that made it.
     buckets: BTreeMap<(RateKind, Scope), (i128, i64, u64)>,
     changes: u64,
     /// Waits for a rate that were recorded.
-    recorded: std::collections::BTreeSet<(RunId, String)>,
+    recorded: BTreeSet<(RunId, RateCause)>,
     still_ms: i64,
     cool: BTreeMap<Scope, CoolDown>,
     pass: BTreeMap<Lane, u64>,
@@ -75,7 +98,7 @@ pub(super) struct Model {
     turns: u64,
     orders: u64,
     /// Runs that a newer one of their session replaces.
-    giving_way: std::collections::BTreeSet<RunId>,
+    giving_way: BTreeSet<RunId>,
 }
 
 fn level(run: &ModelRun) -> (Lane, u32) {
@@ -135,16 +158,54 @@ impl Model {
         (tokens, fields.estimated_cost_usd.map_or(usd.div_ceil(1_000_000) as u64, |usd| usd.0))
     }
 
-    fn affords(&self, run: &ModelRun) -> bool {
-        let session = run.record.session_id;
-        let wp = self.sessions[&session].wp.clone().map(BudgetOwner::WorkPacket);
-        let (tokens, usd) = self.estimate(run);
-        [Some(BudgetOwner::Session(session)), wp].into_iter().flatten().all(|owner| {
-            let Some(budget) = self.budgets.get(&owner) else { return true };
-            let taken = (budget.used.0 + budget.reserved.0, budget.used.1 + budget.reserved.1);
-            budget.tokens.is_none_or(|most| taken.0 < most && taken.0 + tokens <= most)
-                && budget.usd.is_none_or(|most| usd == 0 || taken.1 + usd <= most)
+    /// Whose budgets pay for a session: its own, and that of its work packet.
+    fn owners(&self, session: SessionId) -> impl Iterator<Item = BudgetOwner> + use<> {
+        let packet = self.sessions[&session].wp.clone().map(BudgetOwner::WorkPacket);
+        std::iter::once(BudgetOwner::Session(session)).chain(packet)
+    }
+
+    /// Whose budget has no room for a run.
+    #[must_use]
+    pub fn unaffordable(&self, id: RunId) -> Option<BudgetOwner> {
+        let run = &self.runs[&id];
+        let estimate = self.estimate(run);
+        self.owners(run.record.session_id)
+            .find(|owner| self.budgets.get(owner).is_some_and(|budget| !budget.has_room_for(estimate)))
+    }
+
+    /// The tokens of a session's thread that are in the window of its next run.
+    #[must_use]
+    pub fn window(&self, session: SessionId) -> u64 {
+        self.sessions[&session].window
+    }
+
+    /// What a bucket holds, in whole requests or tokens, rounded down.
+    #[must_use]
+    pub fn level(&self, kind: RateKind, scope: &Scope, now: Timestamp) -> Option<i64> {
+        Some(self.bucket(kind, scope, now)?.div_euclid(UNITS) as i64)
+    }
+
+    /// The first bucket that lacks what a run needs of it, and for how many milliseconds.
+    #[must_use]
+    pub fn lacking(&self, id: RunId, now: Timestamp) -> Option<(RateKind, Scope, u64)> {
+        let run = &self.runs[&id];
+        let (tokens, _) = self.estimate(run);
+        let scopes = scopes(&run.record.fields.model_id);
+        let mut all = [RateKind::Requests, RateKind::Tokens].into_iter().flat_map(|kind| {
+            let of_kind = |scope: &Scope| (kind, scope.clone());
+            scopes.iter().map(of_kind).collect::<Vec<_>>()
+        });
+        all.find_map(|(kind, scope)| {
+            let missing = i128::from(self.needs(kind, &scope, tokens)) * UNITS - self.bucket(kind, &scope, now)?;
+            let per_minute = self.limits.rate(kind, &scope)?.per_minute;
+            (missing > 0).then(|| (kind, scope, (missing as u64).div_ceil(per_minute)))
         })
+    }
+
+    /// Whether a run's wait for a rate was recorded.
+    #[must_use]
+    pub fn is_recorded(&self, run: RunId, cause: RateCause) -> bool {
+        self.recorded.contains(&(run, cause))
     }
 
     fn bucket(&self, kind: RateKind, scope: &Scope, now: Timestamp) -> Option<i128> {
@@ -191,7 +252,7 @@ impl Model {
             };
             heads.extend(of_session.iter().filter(|run| run.place == Place::Queued).min_by_key(seat).copied());
         }
-        heads.retain(|run| self.affords(run));
+        heads.retain(|run| self.unaffordable(run.record.run_id).is_none());
         heads.sort_by_key(|run| {
             let (lane, priority) = level(run);
             let key = &run.record.fields.fairness_key;
@@ -203,20 +264,25 @@ impl Model {
     }
 
     /// The run that has to be dispatched now.
-    pub(super) fn choose(&self, hints: &Hints, now: Timestamp) -> Option<RunId> {
-        self.look(hints, now, |_, _| ())
+    #[must_use]
+    pub fn choose(&self, workers: &Workers, now: Timestamp) -> Option<RunId> {
+        self.look(workers, now, |_, _| ())
     }
 
-    /// SCHED-3: every head that waits for a rate has said so.
-    pub(super) fn check_waits(&self, hints: &Hints, now: Timestamp, seed: u64) {
-        self.look(hints, now, |run, cause| {
-            let is_recorded = self.recorded.contains(&(run, cause.to_string()));
-            assert!(is_recorded, "seed {seed}: SCHED-3, {run} waits for {cause}, and nothing says so");
+    /// SCHED-3: a head that waits for a rate and has not said so.
+    #[must_use]
+    pub fn silent_wait(&self, workers: &Workers, now: Timestamp) -> Option<(RunId, RateCause)> {
+        let mut silent = None;
+        self.look(workers, now, |run, cause| {
+            if !self.is_recorded(run, cause) {
+                silent = Some((run, cause));
+            }
         });
+        silent
     }
 
-    fn look(&self, hints: &Hints, now: Timestamp, waits: impl Fn(RunId, RateCause)) -> Option<RunId> {
-        let mut closed: Vec<(RateKind, Scope)> = Vec::new();
+    fn look(&self, workers: &Workers, now: Timestamp, mut waits: impl FnMut(RunId, RateCause)) -> Option<RunId> {
+        let mut closed: Vec<Scope> = Vec::new();
         'heads: for run in self.heads() {
             let other = run.record.fields.lane != Lane::Primary;
             for (used, others, limit) in self.limits_of(run) {
@@ -235,22 +301,16 @@ impl Model {
                     continue 'heads;
                 }
             }
-            if self.free_slots(model, hints, now) <= 0 {
+            if self.free_slots(model, workers, now) <= 0 {
                 continue;
             }
-            let (tokens, _) = self.estimate(run);
-            if closed.iter().any(|(_, scope)| scopes(model).contains(scope)) {
+            if closed.iter().any(|scope| scopes(model).contains(scope)) {
                 continue;
             }
-            for kind in [RateKind::Requests, RateKind::Tokens] {
-                for scope in scopes(model) {
-                    let Some(units) = self.bucket(kind, &scope, now) else { continue };
-                    if units < i128::from(self.needs(kind, &scope, tokens)) * UNITS {
-                        waits(run.record.run_id, cause_of(kind));
-                        closed.push((kind, scope));
-                        continue 'heads;
-                    }
-                }
+            if let Some((kind, scope, _)) = self.lacking(run.record.run_id, now) {
+                waits(run.record.run_id, cause_of(kind));
+                closed.push(scope);
+                continue;
             }
             return Some(run.record.run_id);
         }
@@ -258,9 +318,9 @@ impl Model {
     }
 
     /// The most free slots of a pool that serves the model.
-    fn free_slots(&self, model: &ModelId, hints: &Hints, now: Timestamp) -> i64 {
-        let live = || hints.workers.iter().filter(|(_, worker)| worker.valid_until > now && worker.slots > 0);
-        let pools: std::collections::BTreeSet<_> = live().map(|(_, worker)| worker.pool.clone()).collect();
+    fn free_slots(&self, model: &ModelId, workers: &Workers, now: Timestamp) -> i64 {
+        let live = || workers.iter().filter(|(_, worker)| worker.valid_until > now && worker.slots > 0);
+        let pools: BTreeSet<_> = live().map(|(_, worker)| worker.pool.clone()).collect();
         let serving = pools.into_iter().filter(|pool| live().any(|(_, w)| w.pool == *pool && w.serves(model)));
         let free = serving.map(|pool| {
             let of_pool = live().filter(|(_, worker)| worker.pool == pool);
@@ -276,8 +336,7 @@ impl Model {
     }
 
     fn charge(&mut self, session: SessionId, change: impl Fn(&mut Budget)) {
-        let wp = self.sessions[&session].wp.clone().map(BudgetOwner::WorkPacket);
-        for owner in [Some(BudgetOwner::Session(session)), wp].into_iter().flatten() {
+        for owner in self.owners(session) {
             change(self.budgets.entry(owner).or_default());
         }
     }
@@ -337,17 +396,18 @@ impl Model {
         self.move_bucket(RateKind::Tokens, model, back(reserved.model_tokens), taken, now);
     }
 
-    pub(super) fn stood_still(&mut self, gap_ms: u64) {
+    /// Nobody could write for this long: buckets stood still.
+    pub fn stood_still(&mut self, gap_ms: u64) {
         self.still_ms += gap_ms as i64;
     }
 
-    /// Folds an event. A dispatch must be the one that the rules ask for.
-    pub(super) fn fold(&mut self, event: &Event, hints: &Hints, now: Timestamp) {
+    /// Folds an event. Which run a dispatch has to be is asked before ([`Model::choose`]); what it reserves is checked here.
+    pub fn fold(&mut self, event: &Event, now: Timestamp) {
         match event {
             Event::LimitsChanged { changes, .. } => self.relimit(changes, now),
             Event::BudgetSet { owner, tokens, usd, .. } => {
                 let budget = self.budgets.entry(owner.clone()).or_default();
-                (budget.tokens, budget.usd) = (*tokens, usd.map(|usd| usd.0));
+                budget.most = (*tokens, usd.map(|usd| usd.0));
             }
             Event::CoolDownChanged { scope, cool_down: Some(cool) } => drop(self.cool.insert(scope.clone(), *cool)),
             Event::CoolDownChanged { scope, cool_down: None } => drop(self.cool.remove(scope)),
@@ -356,7 +416,7 @@ impl Model {
                 let model = ModelSession { wp: fields.wp_id.clone(), paused: false, closed: false, window: 0 };
                 self.sessions.insert(id, model);
                 let budget = self.budgets.entry(BudgetOwner::Session(id)).or_default();
-                (budget.tokens, budget.usd) = (fields.budget_tokens, fields.budget_usd.map(|usd| usd.0));
+                budget.most = (fields.budget_tokens, fields.budget_usd.map(|usd| usd.0));
             }
             Event::SessionPauseSet { session_id, paused, .. } => {
                 self.sessions.get_mut(session_id).unwrap().paused = *paused;
@@ -371,13 +431,9 @@ impl Model {
             }
             Event::RunQueued { run, estimate, .. } => self.queued(run, *estimate, now),
             Event::RunRateLimited { run_id, cause, .. } => {
-                assert!(
-                    self.recorded.insert((*run_id, cause.to_string())),
-                    "SCHED-3: {run_id} waits for {cause} twice"
-                );
+                assert!(self.recorded.insert((*run_id, *cause)), "SCHED-3: {run_id} waits for {cause} twice");
             }
             Event::RunDispatched { run_id, pool, reserved, .. } => {
-                assert_eq!(self.choose(hints, now), Some(*run_id), "another run had to be dispatched");
                 self.dispatched(*run_id, pool, *reserved, now);
             }
             Event::RunReturned { run_id, .. } => {
@@ -499,7 +555,7 @@ impl Model {
             provider_tokens: self.needs(RateKind::Tokens, &provider, tokens),
             model_tokens: self.needs(RateKind::Tokens, &of_model, tokens),
         };
-        assert_eq!(reserved, expected, "another reservation");
+        assert_eq!(reserved, expected, "SCHED-6: {id} reserves another amount");
         let ((lane, priority), key) = (level(run), run.record.fields.fairness_key.clone());
         let session = run.record.session_id;
         let start = self.pass.get(&lane).copied().unwrap_or(0).max(self.virtual_time);
@@ -536,5 +592,14 @@ impl Model {
             live.iter().any(|(lane, priority, key)| (*lane, *priority, owner_of(key)) == (owner.0, owner.1, &owner.2))
         };
         self.owners.retain(|owner, _| owns(owner));
+    }
+}
+
+impl Budget {
+    /// Where no tokens are left, nothing has room.
+    fn has_room_for(&self, (tokens, usd): (u64, u64)) -> bool {
+        let taken = (self.used.0 + self.reserved.0, self.used.1 + self.reserved.1);
+        self.most.0.is_none_or(|most| taken.0 < most && taken.0 + tokens <= most)
+            && self.most.1.is_none_or(|most| usd == 0 || taken.1 + usd <= most)
     }
 }
