@@ -178,6 +178,7 @@ impl Intake {
         };
         let faults = if error.code == ErrorCode::Internal { in_hand.fault() } else { 0 };
         match again_after(&error, faults, deliveries) {
+            Some(waits) if waits.start() == waits.end() => Verdict::Again(*waits.end()),
             Some(waits) => Verdict::Again(drawn(&waits, time_left(message))),
             None => self.reject(message, &error, in_hand).await,
         }
@@ -238,16 +239,14 @@ async fn submit(bus: &Bus, desk: &Desk, message: Message<'_>) -> Result<(), Refu
 /// How long to wait, at least and at most, before what failed for a reason that passes is tried again; none when it will not.
 /// `faults` is how often it met a fault of ours.
 fn again_after(error: &ApiError, faults: u32, deliveries: u64) -> Option<RangeInclusive<Duration>> {
-    let asked = error.details.get("retry_after_ms").and_then(serde_json::Value::as_u64).map(Duration::from_millis);
+    let asked = error.details.get("retry_after_ms").and_then(serde_json::Value::as_u64);
+    let least = asked.map_or(PAUSE, Duration::from_millis);
     match error.code {
         // What is full stays so for long, and a million messages that come each second leave the leader no time for runs. By
         // the server's count, because all of them may wait here, which is more than this process remembers.
-        ErrorCode::QueueFull | ErrorCode::Overloaded => {
-            let least = asked.unwrap_or(PAUSE);
-            Some(least..=doubled(deliveries.saturating_sub(1)).max(least))
-        }
+        ErrorCode::QueueFull | ErrorCode::Overloaded => Some(least..=doubled(deliveries.saturating_sub(1)).max(least)),
         // Whatever is missing may be back the next moment, and then nobody should wait for a minute.
-        ErrorCode::Unavailable => Some(asked.unwrap_or(PAUSE)).map(|wait| wait..=wait),
+        ErrorCode::Unavailable => Some(least..=least),
         ErrorCode::Internal => (faults < MAX_FAULTS).then_some(PAUSE..=PAUSE),
         ErrorCode::BadRequest
         | ErrorCode::UnknownField
