@@ -97,7 +97,14 @@ impl State {
                 None => seen.push((id, settled)),
             }
         }
-        seen.into_iter().flat_map(|(id, settled)| self.consequences(id, settled, now)).collect()
+        let mut changes: Vec<Event> = Vec::new();
+        for (id, settled) in seen {
+            let mut of_session = self.consequences(id, settled, now);
+            // Two sessions of one work packet see the same budget.
+            of_session.retain(|event| !changes.iter().any(|other| warns_of_the_same(event, other)));
+            changes.append(&mut of_session);
+        }
+        changes
     }
 
     fn consequences(&self, id: SessionId, settled: bool, now: Timestamp) -> Vec<Event> {
@@ -148,4 +155,14 @@ impl State {
         });
         due.collect()
     }
+}
+
+/// Whether both are warnings of one amount of one budget.
+fn warns_of_the_same(event: &Event, other: &Event) -> bool {
+    let (Event::BudgetWarned { owner, budget_type, .. }, Event::BudgetWarned { owner: of, budget_type: amount, .. }) =
+        (event, other)
+    else {
+        return false;
+    };
+    (owner, budget_type) == (of, amount)
 }

@@ -350,3 +350,29 @@ fn a_budget_warns_once_and_then_holds() {
     });
     assert_eq!(warnings.collect::<Vec<_>>(), [(810, 800)]);
 }
+
+#[test]
+fn a_budget_of_two_sessions_that_change_together_warns_once() {
+    let mut world = World::new();
+    let owner = BudgetOwner::WorkPacket("wp".to_owned());
+    for _ in 0..2 {
+        let mut command = world.create_command(Mode::SessionPersistent, "echo/a");
+        command.session.fields.wp_id = Some("wp".to_owned());
+        let session = command.session.session_id;
+        world.run(&Command::Create(Box::new(command))).unwrap();
+        let run = world.submit(session);
+        let epoch = world.claim(run);
+        world.complete(run, epoch);
+        let mut waits = world.submit_command(Some(session));
+        (waits.not_before, waits.cancellation_token) = (Some(world.now.plus_millis(1_000)), Some("token".to_owned()));
+        world.submit_with(waits);
+    }
+    // All of it is used.
+    let used = world.state.work_packet_budget("wp").lines().0.used;
+    let set = crate::SetBudget { owner: owner.clone(), tokens: Some(used), usd: None, actor: actor() };
+    world.run(&Command::SetBudget(set)).unwrap();
+    let events = world.cancel(CancelTarget::Token("token".to_owned()));
+    let settled = events.iter().filter(|event| matches!(event, Event::RunSettled { .. })).count();
+    let warned: Vec<_> = events.iter().filter(|event| matches!(event, Event::BudgetWarned { .. })).collect();
+    assert_eq!((settled, warned.len()), (2, 1), "{events:?}");
+}
