@@ -178,8 +178,7 @@ impl Intake {
         };
         let faults = if error.code == ErrorCode::Internal { in_hand.fault() } else { 0 };
         match again_after(&error, faults, deliveries) {
-            Some(waits) if waits.start() == waits.end() => Verdict::Again(*waits.end()),
-            Some(waits) => Verdict::Again(drawn(&waits, time_left(message))),
+            Some(waits) => Verdict::Again(drawn(&waits, || time_left(message))),
             None => self.reject(message, &error, in_hand).await,
         }
     }
@@ -270,10 +269,13 @@ fn again_after(error: &ApiError, faults: u32, deliveries: u64) -> Option<RangeIn
 }
 
 /// One of these waits, so that messages which were refused together come one after the other and find room as it comes. At most
-/// half the time that is left until a deadline: there is then another try before it.
-fn drawn(waits: &RangeInclusive<Duration>, left: Option<Duration>) -> Duration {
-    let least = *waits.start();
-    let most = left.map_or(*waits.end(), |left| (left / 2).min(*waits.end())).max(least);
+/// half the time that is left until a deadline: there is then another try before it. Only a choice among several asks for that.
+fn drawn(waits: &RangeInclusive<Duration>, left: impl FnOnce() -> Option<Duration>) -> Duration {
+    let (least, most) = (*waits.start(), *waits.end());
+    if least == most {
+        return least;
+    }
+    let most = left().map_or(most, |left| (left / 2).min(most)).max(least);
     // Without the randomness of the system they come together.
     let share = random::bytes().map_or(1.0, |bytes| f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX));
     least + most.saturating_sub(least).mul_f64(share)

@@ -26,11 +26,13 @@ async fn each_service_says_what_it_reads_and_stops_before_frames_of_a_newer_form
     stack.create_session("echo/default").await;
     // Two schedulers and one of each other reader: the format is raised when all that answer read the newer one. The endpoints
     // of a leader answer as well, and their process speaks for them.
-    let readers = ["laneway-scheduler", "laneway-session-store", "laneway-flight-recorder"];
-    for ((reader, instances), answers) in readers.into_iter().zip([2, 1, 1]).zip([3, 1, 1]) {
+    let readers = [("laneway-scheduler", 2, 3), ("laneway-session-store", 1, 1), ("laneway-flight-recorder", 1, 1)];
+    for (reader, instances, answers) in readers {
         let described = stack.described(&format!("PING.{reader}"), answers).await;
-        let said: Vec<&str> = described.iter().filter_map(|said| said["metadata"]["reads_format"].as_str()).collect();
-        assert_eq!(said, vec![FORMAT.to_string(); instances], "{described:?}");
+        let said = described.iter().filter_map(|said| said["metadata"]["reads_format"].as_str());
+        let said: Vec<String> = said.map(str::to_owned).collect();
+        let expected = (vec![FORMAT.to_string(); instances], answers);
+        assert_eq!((said, described.len()), expected, "{described:?}");
     }
     // As a crash: behind a leader that stopped in good order the next frame could only begin another's time.
     stack.kill9_all().await;

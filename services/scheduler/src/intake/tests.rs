@@ -123,7 +123,7 @@ fn what_is_refused_for_now_comes_less_and_less_often() {
 #[test]
 fn what_was_refused_together_comes_apart_and_before_its_deadline() {
     let second = Duration::from_secs(1);
-    let waits = |left| -> Vec<_> { (0..1_000).map(|_| drawn(&(second..=64 * second), left)).collect() };
+    let waits = |left| -> Vec<_> { (0..1_000).map(|_| drawn(&(second..=64 * second), || left)).collect() };
     for (left, most) in [(None, 64), (Some(30), 15), (Some(1), 1), (Some(0), 1), (Some(1_000), 64)] {
         let waits = waits(left.map(|left| left * second));
         assert!(waits.iter().all(|wait| (second..=most * second).contains(wait)), "{left:?}: {waits:?}");
