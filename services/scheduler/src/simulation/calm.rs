@@ -179,6 +179,7 @@ impl World {
         }
         assert!(self.facts.state().slots().is_idle(), "slots leak");
         self.facts.ledger.is_closed(self.facts.state());
+        self.seen.contested = self.facts.ledger.contested;
         super::folds::folds_to(&self.stream, digest, self.facts.state());
         self.seen.history = digest as u64 ^ last;
         self.seen

@@ -13,6 +13,9 @@ impl World {
         }
         let next = self.now + self.rng.range(300, 6_000);
         self.at(next.min(self.weather.calm_at), actor, What::Chaos);
+        if self.weather.cuts && self.rng.per_mille(120) {
+            self.cuts(actor);
+        }
         match actor {
             Actor::Process(index) => self.befalls_process(index),
             Actor::Worker(index) => self.befalls_worker(index),
@@ -91,6 +94,17 @@ impl World {
         };
         let frozen = self.rng.range(100, longest);
         self.at((self.now + frozen).min(end), actor, What::Thaw);
+    }
+
+    /// The cable of an actor is out for a while: of a worker, at times, for longer than its leases.
+    fn cuts(&mut self, actor: Actor) {
+        let (cut_until, longest) = match actor {
+            Actor::Process(index) => (&mut self.processes[index].cut_until, 12_000),
+            Actor::Worker(index) => (&mut self.workers[index].cut_until, 60_000),
+            Actor::Client | Actor::Server | Actor::Store(_) => return,
+        };
+        *cut_until = (self.now + self.rng.range(100, longest)).min(self.weather.calm_at);
+        self.seen.cuts += 1;
     }
 
     /// An actor dies, and starts again after a while.

@@ -182,7 +182,6 @@ impl Facts {
     }
 
     fn happened(&mut self, event: &Event, at: Timestamp) {
-        self.ledger.happened(event, at, self.leader.unwrap());
         self.tools.happened(event);
         self.changes_state(event);
         match event {
@@ -244,6 +243,8 @@ impl Facts {
             Event::RunSettled { run, reports, .. } => self.settled(run, *reports, at),
             _ => {}
         }
+        // The last, since it finds what others find as well, and says less of it.
+        self.ledger.happened(event, at, self.leader.unwrap());
     }
 
     /// A session leaves memory as it is, and only where nothing goes on.

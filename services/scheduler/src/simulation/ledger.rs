@@ -1,7 +1,7 @@
 //! Which run goes next and what it takes of rates and budgets, by the slow model of the engine's own simulation: the observer
 //! folds the events of the journal into it once more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use laneway_contract::*;
 use laneway_engine::State;
@@ -12,18 +12,21 @@ use uuid::Uuid;
 #[derive(Default)]
 pub(super) struct Ledger {
     pub(super) model: Model,
-    /// Warnings since a budget was set.
-    warned: BTreeSet<(BudgetOwner, BudgetType)>,
     /// The time of the last frame.
     time: Option<Timestamp>,
-    /// Who had been heard when a process decided the turns of a moment. No event says so.
+    /// Which workers a process had heard when it decided the turns of a moment. No event says so.
     heard: BTreeMap<(Uuid, Timestamp), Vec<Workers>>,
+    /// Dispatches of one that others could have been in place of.
+    pub(super) contested: u64,
 }
 
 impl Ledger {
-    /// A process is about to publish what it has decided then.
-    pub(super) fn decided(&mut self, process: Uuid, at: Timestamp, workers: Workers) {
-        self.heard.entry((process, at)).or_default().push(workers);
+    /// A process is about to decide what is to be done then.
+    pub(super) fn looks(&mut self, process: Uuid, at: Timestamp, workers: &Workers) {
+        let looks = self.heard.entry((process, at)).or_default();
+        if looks.last() != Some(workers) {
+            looks.push(workers.clone());
+        }
     }
 
     /// A frame begins. Where it begins a leadership nobody could write since the last.
@@ -38,16 +41,11 @@ impl Ledger {
     /// Folds an event of a turn that the leader has decided.
     pub(super) fn happened(&mut self, event: &Event, at: Timestamp, leader: Uuid) {
         match event {
-            Event::BudgetSet { owner, .. } => self.warned.retain(|(of, _)| of != owner),
-            Event::BudgetWarned { owner, budget_type, current_value, threshold_value, .. } => {
-                assert!(current_value >= threshold_value, "{owner} warns of {budget_type} too early");
-                assert!(self.warned.insert((owner.clone(), *budget_type)), "{owner} warns of {budget_type} twice");
-            }
             Event::SessionsEvicted { sessions, .. } => sessions.iter().for_each(|session| self.given_up(session)),
             Event::RunRateLimited { run_id, cause, backoff_ms, bucket, .. } => {
                 self.waits_as_said(*run_id, *cause, *backoff_ms, bucket.as_ref(), at);
             }
-            Event::RunDispatched { run_id, .. } => self.goes_next(*run_id, at, leader),
+            Event::RunDispatched { run_id, pool, .. } => self.goes_next(*run_id, pool, at, leader),
             _ => {}
         }
         self.model.fold(event, at);
@@ -88,19 +86,23 @@ impl Ledger {
         assert_eq!((said, backoff_ms), (&(name.to_string(), level), wait_ms), "SCHED-3: the wait of {id}");
     }
 
-    /// SCHED-6 for rates: no bucket lacks what the run takes of it. Budgets: it fits into what nobody else has. SCHED-5: no
-    /// other had to be dispatched, whatever was heard of workers until then.
-    fn goes_next(&self, id: RunId, at: Timestamp, leader: Uuid) {
+    /// SCHED-6 for rates: no bucket lacks what the run takes of it. Budgets: it fits into what nobody else has. SCHED-5: it is
+    /// the one that goes next, and where to, by the workers that were heard until one of the looks of that moment.
+    fn goes_next(&mut self, id: RunId, pool: &PoolId, at: Timestamp, leader: Uuid) {
         let lacking = self.model.lacking(id, at);
         assert_eq!(lacking, None, "SCHED-6: {id} is dispatched, and a bucket lacks what it takes");
-        let owner = self.model.unaffordable(id);
-        assert_eq!(owner, None, "SCHED-6: {id} is dispatched, and takes of a budget that has not so much left");
-        let heard = &self.heard[&(leader, at)];
-        let chosen: Vec<_> = heard.iter().map(|workers| self.model.choose(workers, at)).collect();
-        assert!(chosen.contains(&Some(id)), "SCHED-5: {id} is dispatched, and it is the turn of {chosen:?}");
+        let budget = self.model.unaffordable(id).map(|owner| (self.model.budgets[&owner].clone(), owner));
+        assert_eq!(budget, None, "SCHED-6: {id} is dispatched, and takes of a budget that has not so much left");
+        let looks = self.heard.get(&(leader, at)).map(Vec::as_slice).unwrap_or_default();
+        let candidates: Vec<_> = looks.iter().map(|workers| self.model.candidates(workers, at)).collect();
+        let goes_next = |of: &&Vec<(RunId, PoolId)>| of.first().is_some_and(|first| *first == (id, pool.clone()));
+        let Some(rivals) = candidates.iter().find(goes_next) else {
+            panic!("SCHED-5: {id} is dispatched to {pool}, and the first of these is to be: {candidates:?}")
+        };
+        self.contested += u64::from(rivals.len() > 1);
     }
 
-    /// The bucket that lacks what a run needs, as of the last frame.
+    /// Whether a bucket lacks what a run needs, as of the last frame.
     pub(super) fn is_lacking(&self, id: RunId) -> bool {
         self.time.is_some_and(|time| self.model.lacking(id, time).is_some())
     }

@@ -4,8 +4,8 @@
 //! snapshots (`snapshots`): fold, bytes, hashes and what is journaled are the product's; the stream of objects, when one is taken
 //! and the loop that looks for the newest are the world's.
 //!
-//! Whatever can go wrong does: processes and workers die, freeze and come back between any two steps, messages are lost,
-//! late, repeated and out of order, answers of the server are stale, wall clocks are set. Then it gets calm.
+//! Whatever can go wrong does: processes and workers die, freeze and come back between any two steps, their cables are out,
+//! messages are lost, late, repeated and out of order, answers of the server are stale, wall clocks are set. Then it gets calm.
 //!
 //! Checked at every frame, by an observer that sees the stream alone (`facts`, `slots`): SCHED-4, 6, 7, SESS-3, 6, leases in
 //! full, every run ends once. At every dispatch (`ledger`): it is the run that goes next, by the slow model of the engine's

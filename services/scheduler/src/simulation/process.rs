@@ -3,7 +3,6 @@
 use std::sync::{Arc, LazyLock};
 
 use laneway_contract::*;
-use laneway_engine::testing::Workers;
 use laneway_journal::clock::Now;
 use laneway_journal::node::{self, Node};
 use laneway_journal::testing::{Clocks, Rng};
@@ -29,10 +28,6 @@ const MARGIN_MS: u64 = 1_000;
 pub(super) struct SimLog {
     pub(super) node: Node<Event, Effects>,
     pub(super) now: Now,
-    /// The workers that the process has heard.
-    pub(super) heard: Workers,
-    /// When turns were decided that are not on their way yet, and who had been heard then.
-    pub(super) decided: Vec<(Timestamp, Workers)>,
 }
 
 impl Log for SimLog {
@@ -41,10 +36,6 @@ impl Log for SimLog {
     }
 
     fn push(&mut self, turn: TurnDraft<Event>, effects: Effects) -> Result<(), NotLeading> {
-        let decided = (turn.at(), self.heard.clone());
-        if self.decided.last() != Some(&decided) {
-            self.decided.push(decided);
-        }
         self.node.push(turn, effects)
     }
 
@@ -114,6 +105,8 @@ pub(super) struct Process {
     pub(super) outbox: Vec<Outgoing>,
     /// A stop was requested.
     pub(super) stopping: bool,
+    /// Until then its cable is out.
+    pub(super) cut_until: u64,
 }
 
 impl Process {
@@ -137,13 +130,8 @@ impl Process {
             settings,
             outbox: Vec::new(),
             stopping: false,
+            cut_until: 0,
         }
-    }
-
-    /// It goes on at this time, with what it has heard until then.
-    pub(super) fn wakes(&mut self, now: Now) {
-        self.core.journal.now = now;
-        self.core.journal.heard = self.core.hints().workers.clone();
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -194,6 +182,5 @@ fn fresh(index: usize, rng: &mut Rng, (limits, memory): &(Limits, MemoryLimits),
         new_hash_key: HashKey::from_bytes(bytes),
         digest_every_frames: DIGEST_EVERY_FRAMES,
     };
-    let journal = SimLog { node: Node::new(settings, now), now, heard: Workers::new(), decided: Vec::new() };
-    (Core::new(journal, settings_of_core), process)
+    (Core::new(SimLog { node: Node::new(settings, now), now }, settings_of_core), process)
 }

@@ -43,6 +43,10 @@ pub(super) struct Seen {
     pub(super) snapshots: u64,
     pub(super) from_snapshots: u64,
     pub(super) unusable: u64,
+    /// Cables that were pulled out.
+    pub(super) cuts: u64,
+    /// Dispatches of one of several that could start.
+    pub(super) contested: u64,
     /// The hash of the last frame, folded over the seeds.
     pub(super) history: u64,
 }
@@ -83,6 +87,8 @@ impl Seen {
         self.snapshots += other.snapshots;
         self.from_snapshots += other.from_snapshots;
         self.unusable += other.unusable;
+        self.cuts += other.cuts;
+        self.contested += other.contested;
         self.history ^= other.history;
     }
 
@@ -119,6 +125,8 @@ impl Seen {
             self.snapshots,
             self.from_snapshots,
             self.unusable,
+            self.cuts,
+            self.contested,
         ];
         assert!(met.iter().all(|count| *count > 0), "the seeds did not meet what they are for: {self:?}");
     }

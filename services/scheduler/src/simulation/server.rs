@@ -77,7 +77,8 @@ impl World {
     /// Dispatches go to workers with free slots, also to one that is frozen: it has asked before.
     pub(super) fn hand_out(&mut self, pool: &PoolId) {
         loop {
-            let free: Vec<usize> = (0..self.workers.len()).filter(|index| self.workers[*index].asks_of(pool)).collect();
+            let asks = |index: &usize| self.workers[*index].asks_of(pool, self.now);
+            let free: Vec<usize> = (0..self.workers.len()).filter(asks).collect();
             if free.is_empty() {
                 return;
             }

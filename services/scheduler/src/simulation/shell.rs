@@ -33,7 +33,7 @@ impl World {
     fn process_hears(&mut self, index: usize, what: What) {
         let process = &mut self.processes[index];
         let now = process.clocks.read(self.now);
-        process.wakes(now);
+        process.core.journal.now = now;
         let node = &mut process.core.journal.node;
         match what {
             What::Published { request, outcome } if process.publish == Some(request) => {
@@ -98,7 +98,7 @@ impl World {
     fn step(&mut self, index: usize) -> bool {
         let process = &mut self.processes[index];
         let now = process.clocks.read(self.now);
-        process.wakes(now);
+        process.core.journal.now = now;
         if process.core.journal.node.may_answer(now) && !self.act(index) {
             return false;
         }
@@ -141,6 +141,8 @@ impl World {
             self.facts.acts(epoch, process.id);
         }
         process.outbox.extend(sent);
+        let at = process.core.journal.node.time(process.core.journal.now);
+        self.facts.ledger.looks(process.id, at, &process.core.hints().workers);
         match process.core.act() {
             Ok(()) => true,
             Err(SchedulerError::Panicked) => {
@@ -200,9 +202,6 @@ impl World {
         match action {
             Action::Publish { bytes, expected_last } => {
                 process.publish = Some(request);
-                for (at, workers) in process.core.journal.decided.drain(..) {
-                    self.facts.ledger.decided(process.id, at, workers);
-                }
                 let outcome = laneway_journal::node::PublishOutcome::Failed;
                 self.at(timeout, me, What::Published { request, outcome });
                 self.send(Actor::Server, &What::Publish { process: index, life, request, expected_last, bytes });

@@ -21,6 +21,8 @@ pub(super) struct Weather {
     pub(super) clock_steps: bool,
     pub(super) worker_kills: bool,
     pub(super) worker_pauses: bool,
+    /// Cables of processes and workers are out at times.
+    pub(super) cuts: bool,
     /// Leaders take snapshots, and processes begin with them.
     pub(super) snapshots: bool,
     /// What is stored of snapshots is damaged at times.
@@ -48,7 +50,7 @@ impl Weather {
         let (outages, kills, pauses, stops) = (chance(300), chance(500), chance(500), chance(300));
         let (breaks, clock_steps) = (chance(200), chance(300));
         let (worker_kills, worker_pauses) = (chance(500), chance(500));
-        let poison = chance(80);
+        let (poison, cuts) = (chance(80), chance(300));
         let trips = if chance(500) { 60 } else { 0 };
         let (stores_away, little_memory) = (chance(500), chance(500));
         let network = if bad_network { rng.range(5, 80) } else { 0 };
@@ -74,6 +76,7 @@ impl Weather {
             clock_steps,
             worker_kills,
             worker_pauses,
+            cuts,
             snapshots,
             rot,
             poison,

@@ -19,6 +19,8 @@ pub(super) struct Worker {
     pub(super) heedless: bool,
     pub(super) life: Life,
     pub(super) lives: u64,
+    /// Until then its cable is out.
+    pub(super) cut_until: u64,
     pub(super) clocks: Clocks,
     pub(super) attempts: Vec<Attempt>,
     /// Dispatches that the server has handed out and that have not arrived.
@@ -40,6 +42,7 @@ impl Worker {
             heedless: rng.per_mille(80),
             life: Life::Running,
             lives: 0,
+            cut_until: 0,
             clocks: Clocks::new(rng),
             attempts: Vec::new(),
             on_the_way: 0,
@@ -49,8 +52,8 @@ impl Worker {
     }
 
     /// Whether it has asked the server for dispatches of this pool.
-    pub(super) fn asks_of(&self, pool: &PoolId) -> bool {
-        let alive = !matches!(self.life, Life::Dead);
+    pub(super) fn asks_of(&self, pool: &PoolId, now: u64) -> bool {
+        let alive = !matches!(self.life, Life::Dead) && now >= self.cut_until;
         alive && self.pool == *pool && self.attempts.len() + self.on_the_way < self.slots as usize
     }
 

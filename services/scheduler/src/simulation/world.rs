@@ -150,6 +150,8 @@ pub(super) struct World {
     ids: u64,
     pub(super) stream: Stream,
     pub(super) down_until: u64,
+    /// Whose turn it is: what is sent comes from there.
+    acting: Actor,
     pub(super) processes: Vec<Process>,
     pub(super) workers: Vec<Worker>,
     pub(super) stores: Vec<Store>,
@@ -188,6 +190,7 @@ impl World {
             ids: 0,
             stream,
             down_until: 0,
+            acting: Actor::Server,
             processes,
             workers,
             stores,
@@ -244,6 +247,15 @@ impl World {
         Uuid::from_u64_pair(self.rng.next(), self.ids)
     }
 
+    /// Whether a cable is out: nothing comes, and nothing that is sent arrives.
+    fn is_cut(&self, actor: Actor) -> bool {
+        match actor {
+            Actor::Process(index) => self.now < self.processes[index].cut_until,
+            Actor::Worker(index) => self.now < self.workers[index].cut_until,
+            Actor::Client | Actor::Server | Actor::Store(_) => false,
+        }
+    }
+
     pub(super) fn life_of(&self, actor: Actor) -> u64 {
         match actor {
             Actor::Process(index) => self.processes[index].lives,
@@ -272,7 +284,7 @@ impl World {
 
     pub(super) fn send_to(&mut self, actor: Actor, life: u64, what: &What) {
         let bad = !self.calm();
-        if bad && self.rng.per_mille(self.weather.lost) {
+        if self.is_cut(actor) || self.is_cut(self.acting) || bad && self.rng.per_mille(self.weather.lost) {
             return;
         }
         let copies = if bad && self.rng.per_mille(self.weather.repeated) { 2 } else { 1 };
@@ -303,6 +315,7 @@ impl World {
 
     fn handle(&mut self, event: Event) {
         let Event { actor, life, what } = event;
+        self.acting = actor;
         match (actor, what) {
             (Actor::Server, what) => self.serve(what),
             (Actor::Client, what) => self.client_does(what),

@@ -3,4 +3,6 @@
 
 mod model;
 
-pub use model::{Budget, Model, ModelRun, Place, Workers};
+#[cfg(test)]
+pub(crate) use model::Place;
+pub use model::{Budget, Model, Workers};

@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use laneway_contract::{
-    BudgetOwner, CoolDown, Decision, Estimate, Event, Finish, Lane, LimitChange, Limits, MicroUsd, ModelId, OnBusy,
-    PoolId, RateCause, RateKind, Reservation, RunFields, RunId, RunRecord, Scope, SessionId, Timestamp, WorkerId,
+    BudgetOwner, BudgetType, CoolDown, Decision, Estimate, Event, Finish, Lane, LimitChange, Limits, MicroUsd, ModelId,
+    OnBusy, PoolId, RateCause, RateKind, Reservation, RunFields, RunId, RunRecord, Scope, SessionId, Timestamp,
+    WorkerId,
 };
 
 use crate::WorkerHint;
@@ -18,7 +19,7 @@ const UNITS: i128 = 60_000;
 
 /// Where a run is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// Before its `not_before`.
     Delayed,
     /// It waits.
@@ -35,11 +36,9 @@ pub enum Place {
 
 /// A run that has not ended.
 #[derive(Clone, Debug)]
-pub struct ModelRun {
-    /// As it was submitted.
-    pub record: RunRecord,
-    /// Where it is.
-    pub place: Place,
+pub(crate) struct ModelRun {
+    record: RunRecord,
+    pub(crate) place: Place,
     order: u64,
     decided: bool,
     /// It goes on with the attempt that asked; and while that executes.
@@ -79,10 +78,12 @@ pub struct Model {
     /// The limits in force.
     pub limits: Limits,
     /// Every run that has not ended.
-    pub runs: BTreeMap<RunId, ModelRun>,
+    pub(crate) runs: BTreeMap<RunId, ModelRun>,
     sessions: BTreeMap<SessionId, ModelSession>,
     /// Budgets of sessions and work packets, also of sessions that memory has given up.
     pub budgets: BTreeMap<BudgetOwner, Budget>,
+    /// Warnings since a budget was set.
+    warned: BTreeSet<(BudgetOwner, BudgetType)>,
     /// Units, when, and the change of limits that made it.
     buckets: BTreeMap<(RateKind, Scope), (i128, i64, u64)>,
     changes: u64,
@@ -190,11 +191,8 @@ impl Model {
     pub fn lacking(&self, id: RunId, now: Timestamp) -> Option<(RateKind, Scope, u64)> {
         let run = &self.runs[&id];
         let (tokens, _) = self.estimate(run);
-        let scopes = scopes(&run.record.fields.model_id);
-        let mut all = [RateKind::Requests, RateKind::Tokens].into_iter().flat_map(|kind| {
-            let of_kind = |scope: &Scope| (kind, scope.clone());
-            scopes.iter().map(of_kind).collect::<Vec<_>>()
-        });
+        let kinds = [RateKind::Requests, RateKind::Tokens].into_iter();
+        let mut all = kinds.flat_map(|kind| scopes(&run.record.fields.model_id).map(|scope| (kind, scope)));
         all.find_map(|(kind, scope)| {
             let missing = i128::from(self.needs(kind, &scope, tokens)) * UNITS - self.bucket(kind, &scope, now)?;
             let per_minute = self.limits.rate(kind, &scope)?.per_minute;
@@ -263,15 +261,15 @@ impl Model {
         heads
     }
 
-    /// The run that has to be dispatched now.
+    /// The runs that could be dispatched now, and where to: the first of them has to be.
     #[must_use]
-    pub fn choose(&self, workers: &Workers, now: Timestamp) -> Option<RunId> {
+    pub fn candidates(&self, workers: &Workers, now: Timestamp) -> Vec<(RunId, PoolId)> {
         self.look(workers, now, |_, _| ())
     }
 
     /// SCHED-3: a head that waits for a rate and has not said so.
-    #[must_use]
-    pub fn silent_wait(&self, workers: &Workers, now: Timestamp) -> Option<(RunId, RateCause)> {
+    #[cfg(test)]
+    pub(crate) fn silent_wait(&self, workers: &Workers, now: Timestamp) -> Option<(RunId, RateCause)> {
         let mut silent = None;
         self.look(workers, now, |run, cause| {
             if !self.is_recorded(run, cause) {
@@ -281,8 +279,8 @@ impl Model {
         silent
     }
 
-    fn look(&self, workers: &Workers, now: Timestamp, mut waits: impl FnMut(RunId, RateCause)) -> Option<RunId> {
-        let mut closed: Vec<Scope> = Vec::new();
+    fn look(&self, workers: &Workers, now: Timestamp, mut waits: impl FnMut(RunId, RateCause)) -> Vec<(RunId, PoolId)> {
+        let (mut closed, mut candidates) = (Vec::<Scope>::new(), Vec::new());
         'heads: for run in self.heads() {
             let other = run.record.fields.lane != Lane::Primary;
             for (used, others, limit) in self.limits_of(run) {
@@ -301,9 +299,7 @@ impl Model {
                     continue 'heads;
                 }
             }
-            if self.free_slots(model, workers, now) <= 0 {
-                continue;
-            }
+            let Some(pool) = self.free_pool(model, workers, now) else { continue };
             if closed.iter().any(|scope| scopes(model).contains(scope)) {
                 continue;
             }
@@ -312,13 +308,13 @@ impl Model {
                 closed.push(scope);
                 continue;
             }
-            return Some(run.record.run_id);
+            candidates.push((run.record.run_id, pool));
         }
-        None
+        candidates
     }
 
-    /// The most free slots of a pool that serves the model.
-    fn free_slots(&self, model: &ModelId, workers: &Workers, now: Timestamp) -> i64 {
+    /// The pool that serves the model and has the most free slots, the first by name among equals, if it has any.
+    fn free_pool(&self, model: &ModelId, workers: &Workers, now: Timestamp) -> Option<PoolId> {
         let live = || workers.iter().filter(|(_, worker)| worker.valid_until > now && worker.slots > 0);
         let pools: BTreeSet<_> = live().map(|(_, worker)| worker.pool.clone()).collect();
         let serving = pools.into_iter().filter(|pool| live().any(|(_, w)| w.pool == *pool && w.serves(model)));
@@ -330,9 +326,11 @@ impl Model {
                     (i64::from(worker.slots) - executing as i64).max(0)
                 })
                 .sum();
-            slots - self.runs.values().filter(|run| run.place == Place::Dispatched(pool.clone())).count() as i64
+            let unclaimed = self.runs.values().filter(|run| run.place == Place::Dispatched(pool.clone())).count();
+            (slots - unclaimed as i64, pool)
         });
-        free.max().unwrap_or(0)
+        let best = free.max_by(|(free, pool), (other, its)| free.cmp(other).then_with(|| its.cmp(pool)));
+        best.and_then(|(free, pool)| (free > 0).then_some(pool))
     }
 
     fn charge(&mut self, session: SessionId, change: impl Fn(&mut Budget)) {
@@ -401,13 +399,20 @@ impl Model {
         self.still_ms += gap_ms as i64;
     }
 
-    /// Folds an event. Which run a dispatch has to be is asked before ([`Model::choose`]); what it reserves is checked here.
+    /// Folds an event. Which run a dispatch has to be is asked before ([`Model::candidates`]); what it reserves is checked here.
     pub fn fold(&mut self, event: &Event, now: Timestamp) {
         match event {
             Event::LimitsChanged { changes, .. } => self.relimit(changes, now),
             Event::BudgetSet { owner, tokens, usd, .. } => {
                 let budget = self.budgets.entry(owner.clone()).or_default();
                 budget.most = (*tokens, usd.map(|usd| usd.0));
+                self.warned.retain(|(of, _)| of != owner);
+            }
+            Event::BudgetWarned { owner, budget_type, current_value, threshold_value, .. } => {
+                let of = &self.budgets[owner];
+                let at = if *budget_type == BudgetType::Tokens { of.used.0 } else { of.used.1 };
+                assert!(at == *current_value && at >= *threshold_value, "{owner} warns of {budget_type} at {at}");
+                assert!(self.warned.insert((owner.clone(), *budget_type)), "{owner} warns of {budget_type} twice");
             }
             Event::CoolDownChanged { scope, cool_down: Some(cool) } => drop(self.cool.insert(scope.clone(), *cool)),
             Event::CoolDownChanged { scope, cool_down: None } => drop(self.cool.remove(scope)),
@@ -455,6 +460,8 @@ impl Model {
             Event::LeaseExpired { run_id, .. } => {
                 let run = self.runs.get_mut(run_id).unwrap();
                 let session = run.record.session_id;
+                // It executes no more: usage that is told now corrects what is charged here.
+                run.place = Place::Backoff;
                 run.unknown = std::mem::take(&mut run.reserved);
                 let (reserved, _) = run.unknown;
                 self.charge(session, |budget| {
