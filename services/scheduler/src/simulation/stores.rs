@@ -259,13 +259,15 @@ impl World {
     }
 
     /// Nobody is told that something is unavailable while a replica answers, but where each answer came when more had been
-    /// given up, as from a replica that lags. In the calm each answers in time.
+    /// given up, as from a replica that lags, or where several orders share room for a few sessions. In the calm each answers.
     pub(super) fn stores_were_silent(&self, index: usize, error: &ApiError) {
+        if self.weather.memory.sessions <= 10 && error.message.contains("given up again each time") {
+            return;
+        }
         let over = self.weather.calm_at + 2 * PATIENCE_MS;
         assert!(self.now < over, "in the calm: {error}");
         let gave_up = self.processes[index].reads.gave_up_at;
         let silent = gave_up.is_some_and(|at| self.now - at <= TOLD_MS);
-        let changing = self.weather.memory.sessions <= 10 && error.message.contains("given up again each time");
-        assert!(silent || changing, "a store replica answers, and: {error}");
+        assert!(silent, "a store replica answers, and: {error}");
     }
 }
