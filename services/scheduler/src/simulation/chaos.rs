@@ -103,8 +103,11 @@ impl World {
             Actor::Worker(index) => (&mut self.workers[index].cut_until, 60_000),
             Actor::Client | Actor::Server | Actor::Store(_) => return,
         };
-        *cut_until = (self.now + self.rng.range(100, longest)).min(self.weather.calm_at);
-        self.seen.cuts += 1;
+        let end = (self.now + self.rng.range(100, longest)).min(self.weather.calm_at).max(*cut_until);
+        *cut_until = end;
+        if matches!(actor, Actor::Process(_)) {
+            self.at(end, actor, What::Reconnect);
+        }
     }
 
     /// An actor dies, and starts again after a while.
@@ -120,6 +123,10 @@ impl World {
 
     pub(super) fn start(&mut self, actor: Actor) {
         match actor {
+            // It reads nothing before its cable is in.
+            Actor::Process(index) if self.now < self.processes[index].cut_until => {
+                self.at(self.processes[index].cut_until, actor, What::Start);
+            }
             Actor::Process(index) if matches!(self.processes[index].life, Life::Dead) => {
                 let now = self.now;
                 self.processes[index].start(index, &mut self.rng, now);

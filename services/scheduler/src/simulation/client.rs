@@ -8,6 +8,9 @@ use laneway_contract::*;
 use super::api::{Answer, Reply, Request};
 use super::world::{Actor, What, World};
 
+/// In the calm nothing is unavailable more often than this.
+const MAX_UNAVAILABLE: u32 = 20;
+
 /// A request and what became of it.
 pub(super) struct Op {
     pub(super) request: Request,
@@ -17,6 +20,8 @@ pub(super) struct Op {
     answer: Option<Reply>,
     /// It is to be refused, and how.
     refusal: Option<ErrorCode>,
+    /// How often it was unavailable in the calm.
+    unavailable: u32,
     /// It wants no more answers.
     done: bool,
 }
@@ -79,7 +84,7 @@ impl World {
     /// Asks for what is to be refused, if so.
     pub(super) fn client_expects(&mut self, request: Request, refusal: Option<ErrorCode>) {
         let id = self.next_ticket();
-        self.client.ops.insert(id, Op { request, asked: None, answer: None, refusal, done: false });
+        self.client.ops.insert(id, Op { request, asked: None, answer: None, refusal, unavailable: 0, done: false });
         self.client_asks(id);
     }
 
@@ -103,7 +108,8 @@ impl World {
         let Some(id) = self.client.ops.iter().find(|(_, op)| op.asked == Some(ticket)).map(|(id, _)| *id) else {
             return;
         };
-        let again = !self.calm() && self.rng.per_mille(150);
+        let calm = self.calm();
+        let again = !calm && self.rng.per_mille(150);
         let op = self.client.ops.get_mut(&id).unwrap();
         op.asked = None;
         match outcome {
@@ -126,6 +132,8 @@ impl World {
             // As the bus does: it may be available later.
             Err(Refusal::Error(error)) if error.code == ErrorCode::Unavailable => {
                 self.seen.unavailable += 1;
+                op.unavailable += u32::from(calm);
+                assert!(op.unavailable <= MAX_UNAVAILABLE, "{:?} is always {error}", op.request);
                 self.client_asks(id);
             }
             Err(Refusal::Error(error)) => {

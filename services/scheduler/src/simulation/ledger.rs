@@ -14,8 +14,8 @@ pub(super) struct Ledger {
     pub(super) model: Model,
     /// The time of the last frame.
     time: Option<Timestamp>,
-    /// Which workers a process had heard when it decided the turns of a moment. No event says so.
-    heard: BTreeMap<(Uuid, Timestamp), Vec<Workers>>,
+    /// Which workers a process had heard when it decided, from when on. No event says so.
+    heard: BTreeMap<Uuid, Vec<(Timestamp, Workers)>>,
     /// Dispatches of one that others could have been in place of.
     pub(super) contested: u64,
 }
@@ -23,9 +23,9 @@ pub(super) struct Ledger {
 impl Ledger {
     /// A process is about to decide what is to be done then.
     pub(super) fn looks(&mut self, process: Uuid, at: Timestamp, workers: &Workers) {
-        let looks = self.heard.entry((process, at)).or_default();
-        if looks.last() != Some(workers) {
-            looks.push(workers.clone());
+        let looks = self.heard.entry(process).or_default();
+        if looks.last().is_none_or(|(_, last)| last != workers) {
+            looks.push((at, workers.clone()));
         }
     }
 
@@ -46,6 +46,12 @@ impl Ledger {
                 self.waits_as_said(*run_id, *cause, *backoff_ms, bucket.as_ref(), at);
             }
             Event::RunDispatched { run_id, pool, .. } => self.goes_next(*run_id, pool, at, leader),
+            Event::BudgetWarned { owner, budget_type, threshold_value, .. } => {
+                let (tokens, usd) = self.model.budgets[owner].most;
+                let most = if *budget_type == BudgetType::Tokens { tokens } else { usd };
+                let expected = most.map(|most| (most * BUDGET_WARNS_AT_PERCENT).div_ceil(100));
+                assert_eq!(Some(*threshold_value), expected, "{owner} warns of {budget_type} at another part");
+            }
             _ => {}
         }
         self.model.fold(event, at);
@@ -93,8 +99,10 @@ impl Ledger {
         assert_eq!(lacking, None, "SCHED-6: {id} is dispatched, and a bucket lacks what it takes");
         let budget = self.model.unaffordable(id).map(|owner| (self.model.budgets[&owner].clone(), owner));
         assert_eq!(budget, None, "SCHED-6: {id} is dispatched, and takes of a budget that has not so much left");
-        let looks = self.heard.get(&(leader, at)).map(Vec::as_slice).unwrap_or_default();
-        let candidates: Vec<_> = looks.iter().map(|workers| self.model.candidates(workers, at)).collect();
+        let looks = self.heard.get(&leader).map(Vec::as_slice).unwrap_or_default();
+        let before = looks.iter().rposition(|(from, _)| *from < at).unwrap_or(0);
+        let looks = looks[before..].iter().take_while(|(from, _)| *from <= at);
+        let candidates: Vec<_> = looks.map(|(_, workers)| self.model.candidates(workers, at)).collect();
         let goes_next = |of: &&Vec<(RunId, PoolId)>| of.first().is_some_and(|first| *first == (id, pool.clone()));
         let Some(rivals) = candidates.iter().find(goes_next) else {
             panic!("SCHED-5: {id} is dispatched to {pool}, and the first of these is to be: {candidates:?}")

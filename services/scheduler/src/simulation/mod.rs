@@ -8,16 +8,16 @@
 //! messages are lost, late, repeated and out of order, answers of the server are stale, wall clocks are set. Then it gets calm.
 //!
 //! Checked at every frame, by an observer that sees the stream alone (`facts`, `slots`): SCHED-4, 6, 7, SESS-3, 6, leases in
-//! full, every run ends once. At every dispatch (`ledger`): it is the run that goes next, by the slow model of the engine's
-//! simulation and what the leader had heard of workers (SCHED-5); no bucket lacks what it takes of it and no budget has two
-//! takers (SCHED-6); waits for a rate are recorded once, with their parameters (SCHED-3); levels and budgets of the state are
-//! those of the model. Of tools (`tools`, `states`): what has called one and lost its worker is
-//! stalled, its session BLOCKED, and nobody claims it before a person has decided; states of sessions are those of the table.
-//! At every reply and every call of a provider (`replies`, `calls`): nothing is said before its frame or by a deposed leader,
+//! full, every run ends once. At every dispatch (`ledger`): it is the run that goes next, and the pool, by the slow model of
+//! the engine's simulation and what the leader had heard of workers (SCHED-5); no bucket lacks what it takes of it and no
+//! budget has two takers (SCHED-6); waits for a rate are recorded once, with their parameters (SCHED-3); levels and budgets
+//! of the state are those of the model. Of tools (`tools`, `states`): what has called one and lost its worker is stalled,
+//! its session BLOCKED, and nobody claims it before a person has decided; states of sessions are those of the table. At
+//! every reply and every call of a provider (`replies`, `calls`): nothing is said before its frame or by a deposed leader,
 //! repeats get the first answer, a call belongs to an attempt that executes (SCHED-1), no two workers call for one session.
 //! Of what memory gives up (`facts`, `stores`): each session comes back as it was, once, and an order for it gets what it
-//! would have got: `unavailable` only where no replica answers. In the calm (`calm`): every run ends (SCHED-2), no slot is
-//! idle (SCHED-8), all folds are equal, byte for byte.
+//! would have got: `unavailable` only where no replica answers, or several orders share room for a few sessions. In the calm
+//! (`calm`): every run ends (SCHED-2), no slot is idle (SCHED-8), all folds are equal, byte for byte.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::wildcard_enum_match_arm, reason = "tests")]
 #![allow(clippy::large_enum_variant, clippy::match_same_arms, reason = "messages and facts are told apart, not stored")]
 

@@ -43,8 +43,8 @@ pub(super) struct Seen {
     pub(super) snapshots: u64,
     pub(super) from_snapshots: u64,
     pub(super) unusable: u64,
-    /// Cables that were pulled out.
-    pub(super) cuts: u64,
+    /// What was lost because a cable was out.
+    pub(super) cut_off: u64,
     /// Dispatches of one of several that could start.
     pub(super) contested: u64,
     /// The hash of the last frame, folded over the seeds.
@@ -87,7 +87,7 @@ impl Seen {
         self.snapshots += other.snapshots;
         self.from_snapshots += other.from_snapshots;
         self.unusable += other.unusable;
-        self.cuts += other.cuts;
+        self.cut_off += other.cut_off;
         self.contested += other.contested;
         self.history ^= other.history;
     }
@@ -125,7 +125,7 @@ impl Seen {
             self.snapshots,
             self.from_snapshots,
             self.unusable,
-            self.cuts,
+            self.cut_off,
             self.contested,
         ];
         assert!(met.iter().all(|count| *count > 0), "the seeds did not meet what they are for: {self:?}");

@@ -69,8 +69,9 @@ impl World {
     /// Delivers everything behind a frame to a reader that begins again.
     pub(super) fn replay(&mut self, index: usize, behind: u64) {
         let (reader, last) = (self.processes[index].reader, self.stream.last());
+        let at = self.processes[index].cut_until.max(self.now + 2);
         if last > behind {
-            self.at(self.now + 2, Actor::Process(index), What::Deliver { reader, first: behind + 1, last });
+            self.at(at, Actor::Process(index), What::Deliver { reader, first: behind + 1, last });
         }
     }
 

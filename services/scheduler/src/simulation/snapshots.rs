@@ -68,7 +68,7 @@ impl World {
     /// The process begins a snapshot up to the last frame that it knows.
     pub(super) fn takes_snapshot(&mut self, index: usize) {
         let process = &self.processes[index];
-        if !process.core.leads() {
+        if !process.core.leads() || self.now < process.cut_until {
             return;
         }
         let number = process.core.journal.node.position().number;

@@ -137,6 +137,8 @@ pub(super) enum What {
 struct Event {
     actor: Actor,
     life: u64,
+    /// It comes through a cable.
+    sent: bool,
     what: What,
 }
 
@@ -247,13 +249,16 @@ impl World {
         Uuid::from_u64_pair(self.rng.next(), self.ids)
     }
 
-    /// Whether a cable is out: nothing comes, and nothing that is sent arrives.
-    fn is_cut(&self, actor: Actor) -> bool {
-        match actor {
-            Actor::Process(index) => self.now < self.processes[index].cut_until,
-            Actor::Worker(index) => self.now < self.workers[index].cut_until,
-            Actor::Client | Actor::Server | Actor::Store(_) => false,
-        }
+    /// Whether something is lost because a cable is out: nothing comes, and nothing that is sent arrives.
+    fn is_cut(&mut self, actor: Actor) -> bool {
+        let cut_until = match actor {
+            Actor::Process(index) => self.processes[index].cut_until,
+            Actor::Worker(index) => self.workers[index].cut_until,
+            Actor::Client | Actor::Server | Actor::Store(_) => 0,
+        };
+        let cut = self.now < cut_until;
+        self.seen.cut_off += u64::from(cut);
+        cut
     }
 
     pub(super) fn life_of(&self, actor: Actor) -> u64 {
@@ -266,14 +271,14 @@ impl World {
 
     pub(super) fn at(&mut self, time: u64, actor: Actor, what: What) {
         let life = self.life_of(actor);
-        self.at_life(time, actor, life, what);
+        self.schedule(time, Event { actor, life, sent: false, what });
     }
 
-    pub(super) fn at_life(&mut self, time: u64, actor: Actor, life: u64, what: What) {
+    fn schedule(&mut self, time: u64, event: Event) {
         self.ticket += 1;
         // What happens at the same moment happens in any order.
         let order = self.rng.next() << 32 | self.ticket & 0xffff_ffff;
-        self.events.insert((time.max(self.now), order), Event { actor, life, what });
+        self.events.insert((time.max(self.now), order), event);
     }
 
     /// Sends over the network: usually soon, sometimes late, twice, or never.
@@ -284,14 +289,14 @@ impl World {
 
     pub(super) fn send_to(&mut self, actor: Actor, life: u64, what: &What) {
         let bad = !self.calm();
-        if self.is_cut(actor) || self.is_cut(self.acting) || bad && self.rng.per_mille(self.weather.lost) {
+        if self.is_cut(self.acting) || bad && self.rng.per_mille(self.weather.lost) {
             return;
         }
         let copies = if bad && self.rng.per_mille(self.weather.repeated) { 2 } else { 1 };
         for _ in 0..copies {
             let late = bad && self.rng.per_mille(self.weather.late);
             let delay = if late { self.rng.range(5, self.weather.latest_ms) } else { self.rng.range(1, 4) };
-            self.at_life(self.now + delay, actor, life, what.clone());
+            self.schedule(self.now + delay, Event { actor, life, sent: true, what: what.clone() });
         }
     }
 
@@ -314,7 +319,10 @@ impl World {
     }
 
     fn handle(&mut self, event: Event) {
-        let Event { actor, life, what } = event;
+        let Event { actor, life, sent, what } = event;
+        if sent && self.is_cut(actor) {
+            return;
+        }
         self.acting = actor;
         match (actor, what) {
             (Actor::Server, what) => self.serve(what),
