@@ -112,14 +112,17 @@ async fn a_worker_that_was_frozen_past_its_lease_adds_no_second_answer() {
     provider.limits_held(LIMIT);
 }
 
-/// Stops a worker in the middle of a first attempt; the run.
+/// Stops a worker in the middle of a first attempt that nobody has cancelled, which would be the last; the run.
 async fn freeze_with_a_run(stack: &Stack, worker: &str) -> Value {
-    let executes = |run: &Value| run["state"] == "running" && run["worker_id"] == worker && run["attempt"] == 1;
+    let executes = |run: &Value| {
+        let first = run["attempt"] == 1 && run["cancel"].is_null();
+        run["state"] == "running" && run["worker_id"] == worker && first
+    };
     for _ in 0..200 {
         stack.signal_part(worker, "STOP");
         let running = stack.must(Endpoint::RunsList, json!({"state": "running"})).await;
         if let Some(run) = running["runs"].as_array().unwrap().iter().find(|run| executes(run)) {
-            // A report that it had sent before has come in by then.
+            // A report that it had sent before has come in by then, and a cancel of the load, which follows the submit.
             stack.grows(3).await;
             if executes(&stack.must(Endpoint::RunsGet, json!({"run_id": run["run_id"]})).await["run"]) {
                 return run["run_id"].clone();
